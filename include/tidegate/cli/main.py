@@ -1,0 +1,134 @@
+"""``tidegate``: parse the command line, run one pipeline, show its result. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from tidegate import __version__
+
+_EPILOG = """examples:
+  tidegate refresh ./docs                     index a folder, or update what changed in it
+  tidegate refresh handbook                   the same for a corpus in include/corpora/handbook.yaml
+  tidegate search "how do I roll back?"       ranked passages from the release that serves
+  tidegate evaluate retrieval --qa qa.jsonl   hit, recall, MRR and nDCG of each search mode
+  tidegate status                             what serves, what is in quarantine, how the last run went
+
+The store is --store, else $TIDEGATE_STORE, else .tidegate/store of the project; it takes file:///folder and
+s3://bucket/prefix (credentials from the usual AWS chain). Exit codes: 0 done, 1 failed, 2 a mistake in the input.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"{self.prog}: {message} (see {self.prog} --help)\n")
+        raise SystemExit(2)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = _Parser(
+        prog="tidegate",
+        description="Keep a retrieval index fresh from changing documents, and search what was released.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"tidegate {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_refresh(commands)
+    _add_search(commands)
+    _add_evaluate(commands)
+    status = _command(commands, "status", "What each corpus serves, its quarantine, and how its last run went.")
+    status.set_defaults(run="status")
+    releases = _command(commands, "releases", "The promotions and rollbacks of a corpus, newest first.")
+    releases.add_argument("--limit", type=_positive, default=20, metavar="N", help="entries to show (default 20)")
+    releases.set_defaults(run="releases")
+    verify = _command(commands, "verify", "Read everything back and check it: digests, counts, ids. Exit 1 if anything is off.")
+    verify.set_defaults(run="verify")
+    setup = commands.add_parser("setup", help="Prepare the embedding model of this machine (once).", description="Export the embedding model to ONNX, once per machine.")
+    setup.set_defaults(run="setup")
+    return parser
+
+
+def _add_refresh(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    refresh = _command(
+        commands,
+        "refresh",
+        "Index a folder or a configured corpus: only what changed is read, embedded and written.",
+        "A document that cannot be indexed is put in quarantine with its reason and keeps its last good version.",
+    )
+    refresh.add_argument("target", metavar="FOLDER|CORPUS", help="a folder of documents, or a corpus of include/corpora")
+    refresh.set_defaults(run="refresh")
+
+
+def _add_search(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    search = _command(commands, "search", "Ranked passages from the release that serves.", "Give one QUESTION, or a file of them.")
+    search.add_argument("question", nargs="?", metavar="QUESTION")
+    search.add_argument("--queries", metavar="FILE.jsonl", help='one {"question": ...} a line, answered as one batch; - reads stdin')
+    search.add_argument("--top-k", type=_positive, metavar="K", help="passages per question (default: the release's, 10)")
+    search.add_argument("--mode", choices=("hybrid", "dense", "sparse"), help="default: the release's, hybrid")
+    search.add_argument("--filter", action="append", default=[], metavar="KEY=VALUE", help="metadata, e.g. doc_type=runbook; again to narrow, same key again to widen")
+    search.set_defaults(run="search")
+
+
+def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    evaluate = commands.add_parser("evaluate", help="Measure what serves against known answers.")
+    what = evaluate.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=_Parser)
+    retrieval = _command(
+        what,
+        "retrieval",
+        "hit, recall, MRR and nDCG of each search mode, by document.",
+        'Rows need "question" and "evidence": [{"document": path}]; a path may be given by its unambiguous end.',
+    )
+    retrieval.add_argument("--qa", required=True, metavar="FILE.jsonl", help="questions with their evidence")
+    retrieval.set_defaults(run="evaluate_retrieval")
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, more: str = ""
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=summary, description=f"{summary} {more}".strip())
+    parser.add_argument("--store", metavar="URI", help="where the artifacts are (default: $TIDEGATE_STORE, else .tidegate/store)")
+    parser.add_argument("--corpus", metavar="NAME", help="which corpus, where a store holds several")
+    parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"{value} is not between 1 and 1000")
+    return value
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; also the console script."""
+    options = build_parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO if sys.stderr.isatty() else logging.WARNING, format="%(message)s", stream=sys.stderr)
+    from tidegate.cli import commands
+    from tidegate.core.errors import TidegateError
+
+    try:
+        return int(getattr(commands, options.run)(options))
+    except TidegateError as failure:
+        if failure.usage:
+            sys.stderr.write(f"tidegate: {failure.what}; {failure.next_action}\n")
+            return 2
+        sys.stderr.write(failure.block() + "\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of stdout went away (`tidegate ... | head`): nothing is wrong, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

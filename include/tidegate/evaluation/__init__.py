@@ -1,0 +1,1 @@
+"""Measures. Pure functions over rankings and answers."""

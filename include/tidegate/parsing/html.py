@@ -1,0 +1,42 @@
+"""HTML to blocks by way of Markdown, navigation and scripts left out. Runs in the sandbox: nesting can be hostile."""
+
+from __future__ import annotations
+
+import re
+
+from bs4 import BeautifulSoup, Tag
+from bs4.dammit import EncodingDetector
+from markdownify import MarkdownConverter
+
+from tidegate.core.documents import ParsedDocument
+from tidegate.parsing.markdown import first_heading, parse_blocks
+from tidegate.parsing.text import decode
+
+VERSION = "1"
+
+_BOILERPLATE = ("script", "style", "noscript", "template", "nav", "footer", "aside", "svg", "iframe")
+_IGNORED_META = re.compile(r"^(viewport|robots|generator|theme-color|color-scheme|og:|twitter:)", re.IGNORECASE)
+
+
+def parse_html(data: bytes) -> ParsedDocument:
+    """Parse an HTML page; ``<meta name content>`` becomes metadata, ``<main>`` or ``<article>`` is preferred as the body."""
+    declared = EncodingDetector.find_declared_encoding(data, is_html=True)
+    soup = BeautifulSoup(decode(data, declared or "utf-8"), "html.parser")
+    metadata = {
+        str(meta["name"]): str(meta["content"])
+        for meta in soup.find_all("meta", attrs={"name": True, "content": True})
+        if not _IGNORED_META.match(str(meta["name"]))
+    }
+    title = soup.title.get_text(strip=True) if soup.title else ""
+    for tag in soup(list(_BOILERPLATE)):
+        tag.decompose()
+    body = soup.find("main") or soup.find("article") or soup.body or soup
+    blocks = tuple(parse_blocks(_as_markdown(body)))
+    return ParsedDocument(title or first_heading(blocks), blocks, metadata)
+
+
+def _as_markdown(body: Tag) -> str:
+    converter = MarkdownConverter(
+        heading_style="ATX", bullets="-", strip=["img"], escape_asterisks=False, escape_underscores=False, escape_misc=False
+    )
+    return str(converter.convert_soup(body))

@@ -1,0 +1,113 @@
+"""Markdown to blocks in one pass over the lines: headings, fenced code, tables and paragraphs, each whole.
+
+Follows CommonMark where it matters for splitting (ATX and setext headings, fences of backticks or tildes that may be
+indented); inline markup is kept as written, because people quote it and search for it. Every pattern is linear in the
+length of a line: the text is not trusted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from tidegate.core.documents import Block, ParsedDocument
+from tidegate.parsing.front_matter import split_front_matter
+
+VERSION = "1"
+
+_ATX = re.compile(r" {0,3}(#{1,6})(?![^ \t])")
+_FENCE = re.compile(r"[ \t]*(?:>[ \t]*)*(?:[-*+][ \t]+|\d+[.)][ \t]+)?(`{3,}|~{3,})([^`]*)$")
+_SETEXT = re.compile(r" {0,3}(=+|-+)[ \t]*$")
+_TABLE_RULE = re.compile(r"\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?$")
+
+
+def parse_markdown(text: str) -> ParsedDocument:
+    """Parse a Markdown text with optional front matter; the title is the front matter's, else the first heading."""
+    metadata, body = split_front_matter(text.replace("\r\n", "\n").replace("\r", "\n"))
+    blocks = tuple(parse_blocks(_without_comments(body)))
+    return ParsedDocument(title=metadata.get("title") or first_heading(blocks), blocks=blocks, metadata=metadata)
+
+
+def first_heading(blocks: tuple[Block, ...]) -> str:
+    """Return the text of the first heading, '' without one."""
+    return next((block.text for block in blocks if block.kind == "heading" and block.text), "")
+
+
+def parse_blocks(body: str) -> Iterator[Block]:
+    """Yield the blocks of a body without front matter."""
+    lines = body.split("\n")
+    at = 0
+    while at < len(lines):
+        if not lines[at].strip():
+            at += 1
+            continue
+        block, at = _block_at(lines, at)
+        yield block
+
+
+def _block_at(lines: list[str], at: int) -> tuple[Block, int]:
+    end = _fence_end(lines, at)
+    if end:
+        return Block("code", "\n".join(lines[at:end])), end
+    heading = _ATX.match(lines[at])
+    if heading:
+        return Block("heading", _heading_text(lines[at][heading.end() :]), level=len(heading[1])), at + 1
+    if _table_starts(lines, at):
+        end = at + 2
+        while end < len(lines) and "|" in lines[end]:
+            end += 1
+        return Block("table", "\n".join(lines[at:end])), end
+    return _paragraph(lines, at)
+
+
+def _fence_end(lines: list[str], at: int) -> int:
+    """Return the line after a fenced block that starts at ``at``; 0 if none starts here.
+
+    A fence that is never closed (the file ends, or another block is opened first) is no fence but a line of text:
+    one lost backtick must not turn the rest of a page into code and change all of its chunks.
+    """
+    opening = _FENCE.match(lines[at])
+    if not opening:
+        return 0
+    for end in range(at + 1, len(lines)):
+        fence = _FENCE.match(lines[end])
+        if fence and fence[1][0] == opening[1][0] and len(fence[1]) >= len(opening[1]):
+            return 0 if fence[2].strip() else end + 1
+    return 0
+
+
+def _table_starts(lines: list[str], at: int) -> bool:
+    rule = lines[at + 1].strip() if at + 1 < len(lines) and "|" in lines[at] else ""
+    return "-" in rule and bool(_TABLE_RULE.match(rule))
+
+
+def _paragraph(lines: list[str], at: int) -> tuple[Block, int]:
+    end = at + 1
+    while end < len(lines) and lines[end].strip():
+        underline = _SETEXT.match(lines[end])
+        if underline and end == at + 1:
+            return Block("heading", _heading_text(lines[at]), level=1 if underline[1][0] == "=" else 2), end + 1
+        if _ATX.match(lines[end]) or _fence_end(lines, end) or _table_starts(lines, end):
+            break
+        end += 1
+    return Block("text", "\n".join(lines[at:end])), end
+
+
+def _heading_text(raw: str) -> str:
+    """Return a heading without its closing hashes and without a ``{#anchor}`` of a documentation tool."""
+    text = raw.strip()
+    unclosed = text.rstrip("#")
+    if unclosed != text and (not unclosed or unclosed[-1] in " \t"):
+        text = unclosed.rstrip()
+    anchor = text.rfind("{#") if text.endswith("}") else -1
+    return text[:anchor].rstrip() if anchor >= 0 else text
+
+
+def _without_comments(text: str) -> str:
+    """Remove HTML comments; one that is never closed stays as text."""
+    kept = []
+    at = 0
+    while (start := text.find("<!--", at)) >= 0 and (end := text.find("-->", start)) >= 0:
+        kept.append(text[at:start])
+        at = end + 3
+    return "".join([*kept, text[at:]])

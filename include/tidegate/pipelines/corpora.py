@@ -1,0 +1,104 @@
+"""Which corpus a person means: a configured one, one that a store holds, or a folder given on the command line."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidegate.core import keys
+from tidegate.core.canonical import canonical_json, sha256_hex
+from tidegate.core.config import CorpusConfig, corpus_files, find_corpus, load_corpus, parse_corpus
+from tidegate.core.errors import ConfigInvalidError, CorpusUnknownError, SourceMissingError, suggest
+from tidegate.core.protocols import ArtifactStore
+from tidegate.pipelines.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What ``tidegate refresh`` is to work on."""
+
+    config: CorpusConfig
+    has_file: bool
+    """Whether the corpus has a file of its own; otherwise it was made from a folder."""
+    continues: str | None = None
+    """The folder that a folder's corpus was read from before it moved."""
+
+
+def stored_corpora(store: ArtifactStore) -> list[str]:
+    """Return the names of the corpora that a store holds."""
+    return [name for name in store.children("") if store.read(keys.snapshot_head(name)) is not None]
+
+
+def configured(name: str, folders: tuple[Path, ...]) -> CorpusConfig | None:
+    """Return the configured corpus of that name, None if there is none."""
+    path = corpus_files(folders).get(name)
+    return load_corpus(path) if path else None
+
+
+def choose_stored(store: ArtifactStore, name: str | None) -> str:
+    """Return ``name`` if the store holds it, or the only corpus it holds; raise ``CorpusUnknownError`` otherwise."""
+    held = stored_corpora(store)
+    if name is None and len(held) == 1:
+        return held[0]
+    if name is None:
+        what = f"several corpora ({', '.join(held)}); say which with --corpus" if held else "no corpus yet"
+        raise CorpusUnknownError(f"the store {store.uri} holds {what}", next_action="run 'tidegate refresh <folder>' or pass --corpus")
+    if name not in held:
+        raise CorpusUnknownError(f"the store {store.uri} holds no corpus {name!r}{suggest(name, held)}")
+    return name
+
+
+def stored_workspace(store: ArtifactStore, name: str, folders: tuple[Path, ...], base: Path) -> Workspace:
+    """Return a workspace to read a stored corpus with: its file's settings if it has one, else the defaults."""
+    config = configured(name, folders) or parse_corpus({"corpus": name, "source": {"path": "."}}, where=name)
+    return Workspace(config, store, base)
+
+
+def find_target(target: str, name: str | None, store: ArtifactStore, folders: tuple[Path, ...]) -> Target:
+    """Return the settings that ``tidegate refresh <target>`` means: a configured corpus, or a folder."""
+    if target in corpus_files(folders):
+        if name and name != target:
+            raise ConfigInvalidError(f"--corpus {name!r} contradicts the configured corpus {target!r}; leave it out")
+        return Target(find_corpus(target, folders), has_file=True)
+    folder = Path(target).expanduser().absolute()
+    if not folder.exists() and "/" not in target and not name:
+        known = corpus_files(folders)
+        raise CorpusUnknownError(f"{target!r} is neither a folder nor a corpus{suggest(target, known)}")
+    if not folder.is_dir():
+        raise SourceMissingError(f"the source folder {folder} {'is not a folder' if folder.exists() else 'does not exist'}")
+    chosen, continues = (name, None) if name else _name_for(folder, store)
+    values = {"corpus": chosen, "source": {"path": str(folder), "allow_empty": True}}
+    config = parse_corpus(values, where=f"--corpus {chosen}" if name else str(folder))
+    return Target(config, has_file=False, continues=continues)
+
+
+def remember_folder(store: ArtifactStore, config: CorpusConfig) -> None:
+    """Note where a folder corpus was read from, so that it is found again; written only when it changes."""
+    key, note = _note_key(config.corpus), canonical_json({"folder": config.source.path})
+    stored = store.read(key)
+    if stored is None or stored.data != note:
+        store.put(key, note)
+
+
+def _name_for(folder: Path, store: ArtifactStore) -> tuple[str, str | None]:
+    """Return (corpus, folder it was read from before): the corpus of this folder, of the one that moved here, or a new one."""
+    noted = {}
+    for corpus in stored_corpora(store):
+        stored = store.read(_note_key(corpus))
+        if stored is not None:
+            noted[corpus] = str(json.loads(stored.data)["folder"])
+    for corpus, place in noted.items():
+        if place == str(folder):
+            return corpus, None
+    vanished = {corpus: place for corpus, place in noted.items() if not Path(place).exists()}
+    if len(vanished) == 1:
+        return next(iter(vanished.items()))
+    slug = re.sub(r"[^a-z0-9_-]+", "-", folder.name.lower()).strip("-_")[:48] or "corpus"
+    taken = slug in stored_corpora(store)
+    return (f"{slug}-{sha256_hex(str(folder).encode())[:6]}" if taken else slug), None
+
+
+def _note_key(corpus: str) -> str:
+    return keys.source_note(corpus, "folder")

@@ -1,0 +1,1 @@
+"""The artifact store and what is kept in it: backends, channels, releases and run records."""

@@ -1,0 +1,60 @@
+"""What a run keeps for itself: its record for people, and staged bytes for its own later tasks. Nothing relies on it later."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from tidegate.core import keys
+from tidegate.core.canonical import canonical_json, sha256_hex
+from tidegate.core.errors import StageMissingError
+from tidegate.core.protocols import ArtifactStore
+
+
+def run_name(started: datetime, identity: str) -> str:
+    """Return a run's folder name: sortable by time, stable over retries of the same run."""
+    return f"{started.astimezone(UTC):%Y%m%dT%H%M%SZ}-{sha256_hex(identity.encode())[:8]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run's private folder ``runs/<name>/`` in a corpus."""
+
+    store: ArtifactStore
+    corpus: str
+    name: str
+
+    def record(self, step: str, values: dict[str, Any]) -> None:
+        """Write what a step did or why it failed, for ``tidegate status`` and the run report."""
+        self.store.put(self._key(f"{step}.json"), canonical_json(values))
+
+    def stage(self, name: str, data: bytes) -> None:
+        """Keep bytes for a later task of this run."""
+        self.store.put(self._key(f"staged/{name}"), data)
+
+    def staged(self, name: str) -> bytes:
+        """Return staged bytes; raise ``StageMissingError`` if an earlier task left none."""
+        stored = self.store.read(self._key(f"staged/{name}"))
+        if stored is None:
+            raise StageMissingError(f"{self._key(f'staged/{name}')} is not in {self.store.uri}")
+        return stored.data
+
+    def has_staged(self, name: str) -> bool:
+        """Tell whether bytes are staged under a name."""
+        return any(found.key == self._key(f"staged/{name}") for found in self.store.list(self._key(f"staged/{name}")))
+
+    def _key(self, name: str) -> str:
+        return f"{keys.runs(self.corpus)}{self.name}/{name}"
+
+
+def newest_run(store: ArtifactStore, corpus: str) -> dict[str, Any]:
+    """Return the records of the newest run by step, {} before the first."""
+    names = store.children(keys.runs(corpus))
+    if not names:
+        return {}
+    prefix = f"{keys.runs(corpus)}{names[-1]}/"
+    found = [item.key for item in store.list(prefix) if item.key.count("/") == prefix.count("/") and item.key.endswith(".json")]
+    records = {key.rpartition("/")[2].removesuffix(".json"): store.read(key) for key in found}
+    return {step: json.loads(stored.data) for step, stored in records.items() if stored is not None}
