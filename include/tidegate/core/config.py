@@ -106,6 +106,8 @@ class PromotionConfig(Section):
     """Who lets a release serve."""
 
     policy: Literal["auto", "never"] = "auto"
+    check: str | None = "30 5 * * *"
+    """Cron expression of the DAG's own look at the newest snapshot, in case an asset event was lost."""
 
 
 class AlertsConfig(Section):
@@ -114,7 +116,7 @@ class AlertsConfig(Section):
     notifier: str | None = None
     """Dotted path of an Airflow notifier class, called when a task has failed for good."""
     arguments: dict[str, str] = Field(default_factory=dict)
-    deadline_minutes: int | None = Field(default=None, gt=0)
+    deadline_minutes: float | None = Field(default=None, gt=0)
     """Notice when a run of a DAG takes longer."""
 
 

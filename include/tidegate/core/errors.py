@@ -224,6 +224,13 @@ class ResourceExhaustedError(TidegateError):
     advice = "give the worker more memory or lower embedder.batch_tokens, then run again; a retry alone would not help"
 
 
+class LocalAirflowError(TidegateError):
+    """The Airflow that ``make run`` starts on this machine did not start, or stopped."""
+
+    code = "local_airflow_failed"
+    advice = "read the log named above; 'make clean-airflow' starts over with a new metadata database"
+
+
 class UnexpectedError(TidegateError):
     """A failure that has no code of its own: a defect."""
 

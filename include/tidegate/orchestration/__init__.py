@@ -1,0 +1,1 @@
+"""Airflow's side: the only package that imports airflow. DAG files wire what is here; pipelines do the work."""

@@ -37,6 +37,13 @@ class Plan:
     unlisted: tuple[str, ...]
     files_opened: int
 
+    def summary(self) -> str:
+        """Return what is to be done, in one line for a log."""
+        changes = self.capture.changes
+        counts = {"added": changes.added, "modified": changes.modified, "moved": changes.moved, "deleted": changes.deleted}
+        found = ", ".join(f"{len(documents)} {name}" for name, documents in counts.items() if documents) or "settings changed"
+        return f"documents: {found}, {self.files_opened} opened; chunks: {len(self.capture.texts)} to embed"
+
 
 @dataclass(frozen=True)
 class RefreshReport:
@@ -50,11 +57,12 @@ class RefreshReport:
     files_opened: int
     quarantine: list[dict[str, str]] = field(default_factory=list)
 
-    @property
-    def changed(self) -> bool:
-        """Whether a new snapshot was committed."""
-        names = ("added", "modified", "moved", "deleted")
-        return any(self.documents[name] for name in names) or bool(self.chunks["embedded"] or self.chunks["removed"])
+    def summary(self) -> str:
+        """Return the report in a few lines for a log."""
+        documents = ", ".join(f"{count} {name}" for name, count in self.documents.items() if count or name == "total")
+        chunks = ", ".join(f"{count} {name}" for name, count in self.chunks.items())
+        bad = [f"in quarantine: {item['document']}: {item['reason']}" for item in self.quarantine]
+        return "\n".join([*bad, f"documents: {documents}; {self.files_opened} opened", f"chunks: {chunks}", f"snapshot {self.snapshot[:12]}"])
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain values."""

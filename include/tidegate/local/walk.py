@@ -1,0 +1,187 @@
+"""``make run``: start Airflow, refresh a corpus through its scheduler, show the release answering, stay up until Ctrl-C."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from tidegate.core.config import CorpusConfig, find_corpus
+from tidegate.core.errors import SourceMissingError, TidegateError
+from tidegate.core.home import STATE, corpora_folders, project_home
+from tidegate.local.airflow import LocalAirflow, free_port
+from tidegate.local.api import AirflowApi, ApiError
+from tidegate.local.progress import TaskLogs, stages_of
+from tidegate.local.screen import Screen, Stage
+from tidegate.local.settings import AirflowSettings, load_settings
+from tidegate.pipelines.corpora import find_target
+from tidegate.pipelines.workspace import Workspace
+from tidegate.registry.store import open_store
+
+REFRESH = ("detect", "embed", "commit")
+PROMOTE = ("compose", "publish")
+_PREFERRED_PORT = 8080
+_START_SECONDS = 120
+_POLL_SECONDS = 0.4
+_EVENT_SECONDS = 45
+
+
+class Walk:
+    """One run of the story for one corpus."""
+
+    def __init__(self, home: Path, corpus: CorpusConfig, screen: Screen) -> None:
+        self._screen = screen
+        self._airflow = LocalAirflow(home, home / STATE / "airflow", free_port(_PREFERRED_PORT))
+        self._logs = TaskLogs(self._airflow.logs)
+        self._settings = _settings(home)
+        store = next(item.variable_value for item in self._settings.variables if item.variable_name == "tidegate_store")
+        self._workspace = Workspace(corpus, open_store(store, base=home), home)
+        self._refresh = f"refresh_index.{corpus.corpus}"
+        self._promote = f"promote_release.{corpus.corpus}"
+
+    def go(self, *, once: bool) -> int:
+        """Walk the story; return 0 if the corpus now serves what its documents say."""
+        with self._airflow:
+            api = self._start()
+            done = self._refresh_index(api)
+            if done:
+                from tidegate.local.answers import show_next_steps, show_release
+
+                show_release(self._screen, self._workspace)
+                show_next_steps(self._screen, self._workspace, self._airflow.url, stays_up=not once)
+            if not once:
+                self._screen.say("\nAirflow stays up; Ctrl-C stops everything.")
+                while True:
+                    self._airflow.require_running()
+                    time.sleep(1)
+            return 0 if done else 1
+
+    def _start(self) -> AirflowApi:
+        started = time.monotonic()
+        self._screen.show([Stage("airflow", "running", "starting", 0.0)])
+        self._airflow.start()
+        self._airflow.wait_until_healthy(
+            _START_SECONDS, lambda _: self._screen.show([Stage("airflow", "running", "starting", time.monotonic() - started)])
+        )
+        api = self._airflow.api()
+        api.log_in()
+        api.apply(self._settings)
+        for dag_id in (self._refresh, self._promote):
+            api.wait_for_dag(dag_id, _START_SECONDS)
+        for dag_id in (self._promote, self._refresh):
+            api.unpause(dag_id)
+        self._screen.show([Stage("airflow", "done", self._airflow.url, time.monotonic() - started)])
+        self._screen.keep()
+        return api
+
+    def _refresh_index(self, api: AirflowApi) -> bool:
+        """Run both DAGs; return whether the newest snapshot serves."""
+        from tidegate.pipelines.status import corpus_status
+
+        before = {run["dag_run_id"] for run in api.runs(self._promote)}
+        refreshed = self._follow(api, self._refresh, api.trigger(self._refresh), REFRESH)
+        if refreshed is None:
+            return False
+        committed = any(task["task_id"] == "commit" and task["state"] == "success" for task in refreshed)
+        if not committed and corpus_status(self._workspace.store, self._workspace.corpus)["up_to_date"]:
+            self._screen.say("\nnothing changed: no document was opened, nothing was embedded")
+            return True
+        promotion = self._woken(api, before) if committed else api.trigger(self._promote)
+        return self._follow(api, self._promote, promotion, PROMOTE) is not None
+
+    def _follow(self, api: AirflowApi, dag_id: str, run_id: str, names: Sequence[str]) -> list[dict[str, Any]] | None:
+        """Show a run until it ends; return its tasks, None if it failed."""
+        while True:
+            self._airflow.require_running()
+            state = api.run(dag_id, run_id)["state"]
+            tasks = api.task_instances(dag_id, run_id)
+            self._screen.show(stages_of(dag_id, run_id, tasks, names, self._logs))
+            if state in ("success", "failed"):
+                break
+            time.sleep(_POLL_SECONDS)
+        self._screen.keep()
+        if state == "success":
+            return tasks
+        for task in tasks:
+            if task["state"] == "failed":
+                self._screen.say(f"\n{dag_id} {task['task_id']} failed; its log ends:")
+                self._screen.say("\n".join(_last_block(self._logs.events(dag_id, run_id, task))))
+        return None
+
+    def _woken(self, api: AirflowApi, before: set[str]) -> str:
+        """Return the run that the asset's event has started; start one if the event is long in coming."""
+        deadline = time.monotonic() + _EVENT_SECONDS
+        while time.monotonic() < deadline:
+            new = [run["dag_run_id"] for run in api.runs(self._promote) if run["dag_run_id"] not in before]
+            if new:
+                return str(new[0])
+            time.sleep(_POLL_SECONDS)
+        return api.trigger(self._promote)
+
+
+def _settings(home: Path) -> AirflowSettings:
+    """Return the project's settings; ``$TIDEGATE_STORE`` wins over the store written there."""
+    settings = load_settings(home / "airflow_settings.yaml")
+    store = os.environ.get("TIDEGATE_STORE")
+    variables = tuple(
+        item.model_copy(update={"variable_value": store}) if store and item.variable_name == "tidegate_store" else item
+        for item in settings.variables
+    )
+    return settings.model_copy(update={"variables": variables})
+
+
+def _last_block(events: Sequence[str]) -> list[str]:
+    first = max((at for at, line in enumerate(events) if line.startswith("FAILED")), default=len(events))
+    return list(events[max(0, first - 1) :]) or list(events[-10:])
+
+
+def _corpus(home: Path, wanted: str) -> CorpusConfig:
+    """Return the configured corpus of a name, or write and return one for a folder."""
+    folders = corpora_folders(home)
+    if not Path(wanted).expanduser().is_dir():
+        if "/" in wanted:
+            raise SourceMissingError(f"CORPUS={wanted} is not a folder", next_action="give an existing folder, or the name of a corpus")
+        return find_corpus(wanted, folders)
+    target = find_target(str(Path(wanted).expanduser().absolute()), None, open_store(_settings(home).variables[0].variable_value, base=home), folders)
+    path = home / STATE / "corpora" / f"{target.config.corpus}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = {"description": f"Made by make run CORPUS={wanted}", "source": {"path": target.config.source.path}, "refresh": {"schedule": None}}
+    path.write_text(yaml.safe_dump(written, sort_keys=False), encoding="utf-8")
+    return find_corpus(target.config.corpus, folders)
+
+
+def main() -> int:
+    """Run the story; the exit code is its outcome."""
+    parser = argparse.ArgumentParser(prog="make run")
+    parser.add_argument("--corpus", default="handbook", help="a configured corpus, or a folder")
+    parser.add_argument("--once", action="store_true", help="stop after the last line")
+    options = parser.parse_args()
+
+    def stop(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    home = project_home()
+    try:
+        return Walk(home, _corpus(home, options.corpus), Screen()).go(once=options.once)
+    except KeyboardInterrupt:
+        sys.stdout.write("\nstopped\n")
+        return 130 if options.once else 0
+    except TidegateError as failure:
+        sys.stderr.write((f"make run: {failure.what}; {failure.next_action}" if failure.usage else failure.block()) + "\n")
+        return 2 if failure.usage else 1
+    except ApiError as error:
+        sys.stderr.write(f"make run: Airflow's API: {error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,42 @@
+"""A DAG in place of one whose corpus file cannot be used: it fails on the usual clock and its log says why."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG, dag, task
+
+from tidegate.core.errors import ConfigInvalidError
+from tidegate.orchestration.corpora import BrokenCorpus
+from tidegate.orchestration.task_defaults import cron
+from tidegate.orchestration.task_log import log_failure
+
+_DEFAULT_SCHEDULE = "0 3 * * 1"
+
+
+def broken_corpus_dag(broken: BrokenCorpus) -> DAG:
+    """Return the DAG ``refresh_index.<corpus>`` of a corpus whose file is invalid."""
+
+    @dag(
+        dag_id=f"refresh_index.{broken.corpus}",
+        schedule=cron(_DEFAULT_SCHEDULE, "UTC"),
+        doc_md=f"The corpus file cannot be used: {broken.reason}",
+        description="The corpus file cannot be used: see the documentation of this DAG.",
+        tags=["tidegate", broken.corpus, "broken"],
+        catchup=False,
+        default_args={"retries": 0, "on_failure_callback": [log_failure]},
+    )
+    def wiring() -> None:
+        @task
+        def read_corpus_file() -> None:
+            from airflow.sdk.exceptions import AirflowFailException
+
+            from tidegate.core.config import find_corpus
+            from tidegate.core.home import corpora_folders, project_home
+
+            try:
+                find_corpus(broken.corpus, corpora_folders(project_home()))
+            except ConfigInvalidError as failure:
+                raise AirflowFailException(failure.what) from failure
+
+        read_corpus_file()
+
+    return wiring()

@@ -1,0 +1,72 @@
+"""Retries, pools and callbacks of every task, each with its reason, in one table."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Asset, AssetOrTimeSchedule, CronTriggerTimetable, DeadlineAlert, DeadlineReference, SyncCallback
+
+from tidegate.core.config import AlertsConfig, CorpusConfig
+from tidegate.orchestration.alerts import deadline_missed, notifier_for
+from tidegate.orchestration.task_log import log_failure, log_summary
+
+EMBED_POOL = "embed"
+"""Bounds how many tasks compute embeddings at once; created from airflow_settings.yaml."""
+
+
+def dag_arguments(corpus: CorpusConfig) -> dict[str, Any]:
+    """Return the arguments that all DAGs of a corpus share."""
+    return {
+        "tags": ["tidegate", corpus.corpus],
+        "catchup": False,  # a refresh reads the source as it is now: an old date has nothing else to show
+        "max_active_runs": 1,  # thrift, not safety: the compare-and-swap keeps two runs apart
+        "default_args": {"owner": "tidegate", **task_arguments(corpus)},
+        "deadline": _deadline(corpus.alerts),
+    }
+
+
+def task_arguments(corpus: CorpusConfig) -> dict[str, Any]:
+    """Return the arguments of every task.
+
+    Retries: a store or a source that does not answer often answers a minute later, and every step may run twice.
+    A failure that would meet the same data again is raised as ``AirflowFailException`` and is not retried.
+    """
+    notify = notifier_for(corpus.alerts)
+    return {
+        "retries": corpus.refresh.retries,
+        "retry_delay": timedelta(seconds=corpus.refresh.retry_seconds),
+        "retry_exponential_backoff": 2.0,  # an outage of the store should not be hammered
+        "max_retry_delay": timedelta(minutes=15),
+        "on_success_callback": [log_summary],
+        "on_skipped_callback": [log_summary],
+        "on_retry_callback": [log_failure],
+        "on_failure_callback": [*([notify] if notify else []), log_failure],  # the failure block stays last in the log
+    }
+
+
+def embed_arguments() -> dict[str, Any]:
+    """Return the arguments of tasks that compute embeddings: they share the cores or GPUs of a pool."""
+    return {"pool": EMBED_POOL}
+
+
+def cron(expression: str | None, timezone: str) -> CronTriggerTimetable | None:
+    """Return the timetable of a cron expression, None for by hand only."""
+    return CronTriggerTimetable(expression, timezone=timezone) if expression else None
+
+
+def on_asset_or_time(asset: Asset, expression: str | None, timezone: str) -> AssetOrTimeSchedule | list[Asset]:
+    """Return a schedule for an asset's events, backed by a clock: an event can be lost, the clock cannot."""
+    timetable = cron(expression, timezone)
+    return AssetOrTimeSchedule(timetable=timetable, assets=[asset]) if timetable else [asset]
+
+
+def _deadline(alerts: AlertsConfig) -> DeadlineAlert | None:
+    if alerts.deadline_minutes is None:
+        return None
+    return DeadlineAlert(
+        reference=DeadlineReference.DAGRUN_QUEUED_AT,
+        interval=timedelta(minutes=alerts.deadline_minutes),
+        callback=SyncCallback(deadline_missed, kwargs={"alerts": alerts.model_dump()}),
+        name=f"runs longer than {alerts.deadline_minutes:g} minutes",
+    )
