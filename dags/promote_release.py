@@ -6,6 +6,8 @@ release and stops if that release serves already; **publish** moves the champion
 whoever else tries. This is the only DAG that writes the channel.
 """
 
+from typing import Any
+
 from airflow.sdk import DAG, dag, task
 
 from tidegate.core.config import CorpusConfig
@@ -22,15 +24,15 @@ def promote_release(corpus: CorpusConfig) -> DAG:
         doc_md=__doc__,
         **dag_arguments(corpus),
     )
-    def wiring():
+    def wiring() -> None:
         @task.short_circuit
-        def compose() -> dict | None:
+        def compose() -> dict[str, Any] | None:
             from tidegate.orchestration import promote_release as tasks
 
             return tasks.compose(corpus.corpus)
 
         @task(outlets=[release(corpus.corpus)])
-        def publish(candidate: dict, *, outlet_events=None) -> dict:
+        def publish(candidate: Any, *, outlet_events: Any = None) -> dict[str, Any]:
             from tidegate.orchestration import promote_release as tasks
 
             published = tasks.publish(corpus.corpus, candidate)

@@ -8,13 +8,15 @@ Every task can be killed and run again. A failed task ends its log with one bloc
 (`docs/runbook.md`). A committed snapshot wakes `promote_release`.
 """
 
+from typing import Any
+
 from airflow.sdk import DAG, dag, task
 
 from tidegate.core.config import CorpusConfig
 from tidegate.orchestration.assets import index_snapshot
 from tidegate.orchestration.broken import broken_corpus_dag
 from tidegate.orchestration.corpora import load_corpora
-from tidegate.orchestration.task_defaults import cron, dag_arguments, embed_arguments
+from tidegate.orchestration.task_defaults import EMBED_POOL, cron, dag_arguments
 
 
 def refresh_index(corpus: CorpusConfig) -> DAG:
@@ -25,21 +27,21 @@ def refresh_index(corpus: CorpusConfig) -> DAG:
         doc_md=__doc__,
         **dag_arguments(corpus),
     )
-    def wiring():
+    def wiring() -> None:
         @task.short_circuit
         def detect() -> list[str]:
             from tidegate.orchestration import refresh_index as tasks
 
             return tasks.detect(corpus.corpus)
 
-        @task(**embed_arguments())
+        @task(pool=EMBED_POOL)
         def embed(shard: str) -> int:
             from tidegate.orchestration import refresh_index as tasks
 
             return tasks.embed(corpus.corpus, shard)
 
         @task(outlets=[index_snapshot(corpus.corpus)])
-        def commit(shards: list[str], *, outlet_events=None) -> dict:
+        def commit(shards: Any, *, outlet_events: Any = None) -> dict[str, Any]:
             from tidegate.orchestration import refresh_index as tasks
 
             committed = tasks.commit(corpus.corpus, shards)

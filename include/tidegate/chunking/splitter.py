@@ -96,7 +96,11 @@ def _join_short(sections: Sequence[_Section], limits: Limits) -> Iterator[_Secti
     while at < len(sections):
         section = sections[at]
         at += 1
-        while at < len(sections) and section.tokens < limits.min_tokens and section.tokens + sections[at].tokens <= limits.max_tokens // 2:
+        while (
+            at < len(sections)
+            and section.tokens < limits.min_tokens
+            and section.tokens + sections[at].tokens <= limits.max_tokens // 2
+        ):
             section = _Section(section.path, section.blocks + sections[at].blocks, section.tokens + sections[at].tokens)
             at += 1
         yield section
@@ -110,7 +114,9 @@ def _pieces(blocks: Sequence[Block], tokenizer: Tokenizer, room: int) -> list[_P
             pieces.append(_Piece(block.text, size, block.page))
         else:
             parts = _break(block, tokenizer, room)
-            pieces += [_Piece(part, count, block.page) for part, count in zip(parts, tokenizer.count(parts), strict=True)]
+            pieces += [
+                _Piece(part, count, block.page) for part, count in zip(parts, tokenizer.count(parts), strict=True)
+            ]
     return pieces
 
 
@@ -120,16 +126,16 @@ def _break(block: Block, tokenizer: Tokenizer, room: int) -> list[str]:
         header, rows = block.text.split("\n")[:2], block.text.split("\n")[2:]
         left = room - tokenizer.count(["\n".join(header)])[0]
         if left >= room // 2:
-            return ["\n".join([*header, *group]) for group in _fill(rows, "\n", tokenizer, left)]
+            return ["\n".join([*header, *group]) for group in _fill(rows, tokenizer, left)]
     separator = "\n"
     units = block.text.split("\n")
     if block.kind == "text":
         units = [sentence for line in units for sentence in _SENTENCE_END.split(line)]
         separator = "\n" if "\n" in block.text and len(block.text.split("\n")) > 2 else " "
-    return [separator.join(group) for group in _fill(units, separator, tokenizer, room)]
+    return [separator.join(group) for group in _fill(units, tokenizer, room)]
 
 
-def _fill(units: Sequence[str], separator: str, tokenizer: Tokenizer, room: int) -> Iterator[list[str]]:
+def _fill(units: Sequence[str], tokenizer: Tokenizer, room: int) -> Iterator[list[str]]:
     """Group consecutive units up to ``room`` tokens at content-anchored cuts; cut a unit that alone is too long."""
     fitting: list[_Piece] = []
     for unit, size in zip(units, tokenizer.count(units), strict=True):

@@ -1,4 +1,4 @@
-"""The body of each command: open the store, run the pipeline, print its result as a table or as JSON."""
+"""The body of each command: open the store, run the pipeline, show its result or print it as JSON."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import argparse
 import json
 import time
 import uuid
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tidegate.cli.output import note, passage, say, short, shown, table, when
+from tidegate.cli import views
+from tidegate.cli.output import note, say, short
 from tidegate.core.errors import CommitLostError, ConfigInvalidError, QuestionsInvalidError, TidegateError
 from tidegate.core.home import corpora_folders, default_store_uri, project_home
 from tidegate.core.protocols import ArtifactStore
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from tidegate.pipelines.search_index import OpenRelease
 
 _RESTARTS = 2
-_MODES = ("hybrid", "dense", "sparse")
 
 
 def refresh(options: argparse.Namespace) -> int:
@@ -33,7 +34,7 @@ def refresh(options: argparse.Namespace) -> int:
     home, store = project_home(), _store(options)
     target = find_target(options.target, options.corpus, store, corpora_folders(home))
     if target.continues:
-        note(f"{target.continues} is gone; continuing its corpus {target.config.corpus!r} from {target.config.source.path}")
+        note(f"{target.continues} is gone; its corpus {target.config.corpus} goes on from {target.config.source.path}")
     workspace = Workspace(target.config, store, home)
     run = Run(store, workspace.corpus, run_name(started, uuid.uuid4().hex))
     try:
@@ -50,7 +51,7 @@ def refresh(options: argparse.Namespace) -> int:
     if options.json:
         say(json.dumps(result))
     else:
-        _show_refresh(workspace.corpus, report, candidate, result)
+        views.show_refresh(workspace.corpus, report, candidate, result)
     return 0
 
 
@@ -73,24 +74,24 @@ def search(options: argparse.Namespace) -> int:
     """Answer one question or a file of them from the champion."""
     from tidegate.cli.questions import read_rows
 
+    example = 'e.g. tidegate search "how do I roll back?"'
     if (options.question is None) == (options.queries is None):
-        raise QuestionsInvalidError("give either a QUESTION or --queries FILE.jsonl", next_action='e.g. tidegate search "how do I roll back?"')
+        raise QuestionsInvalidError("give either a QUESTION or --queries FILE.jsonl", next_action=example)
     if options.question is not None and not options.question.strip():
-        raise QuestionsInvalidError("the QUESTION is empty", next_action='e.g. tidegate search "how do I roll back?"')
+        raise QuestionsInvalidError("the QUESTION is empty", next_action=example)
     rows = read_rows(options.queries, evidence=False) if options.queries else [{"question": options.question}]
     filters = _filters(options.filter)
     release = _open(options)
-    hits = release.search([row["question"] for row in rows], mode=options.mode, top_k=options.top_k, filters=filters)
-    for row, found in zip(rows, hits, strict=True):
-        passages = [
-            {"document": hit.document, "heading": hit.heading, "text": hit.text, "score": hit.score, "chunk": hit.chunk, "also_in": list(hit.also_in)}
-            for hit in found
-        ]
+    questions = [row["question"] for row in rows]
+    found = release.search(questions, mode=options.mode, top_k=options.top_k, filters=filters)
+    for row, hits in zip(rows, found, strict=True):
+        passages = [asdict(hit) for hit in hits]
         if options.json:
             own = {"id": row["id"]} if "id" in row else {}
-            say(json.dumps({**own, "question": row["question"], "release": release.id, "passages": passages}, ensure_ascii=False))
+            answer = {**own, "question": row["question"], "release": release.id, "passages": passages}
+            say(json.dumps(answer, ensure_ascii=False))
         else:
-            _show_passages(row["question"], passages)
+            views.show_passages(row["question"], passages)
     return 0
 
 
@@ -102,16 +103,16 @@ def evaluate_retrieval(options: argparse.Namespace) -> int:
     rows = read_rows(options.qa, evidence=True)
     release = _open(options)
     result = evaluate(release, rows)
-    if result.unresolved:
-        note(f"{len(result.unresolved)} evidence documents are not in release {short(release.id)} (or not unambiguous) and are left out: {', '.join(result.unresolved[:5])}")
+    views.note_unresolved(result.unresolved, release.id)
     if not result.scored:
-        raise QuestionsInvalidError(f"no row of {options.qa} has evidence in release {short(release.id)}", next_action="evidence paths must be those of the corpus, or their unambiguous ends")
+        raise QuestionsInvalidError(
+            f"no row of {options.qa} has evidence in release {short(release.id)}",
+            next_action="evidence paths must be those of the corpus, or their unambiguous ends",
+        )
     if options.json:
         say(json.dumps(result.modes))
     else:
-        names = list(result.modes["hybrid"])
-        say(f"{result.scored} questions scored by document, {result.unanswerable} unanswerable left out; release {short(release.id)}\n")
-        say(table(["mode", *names], [[mode, *metrics.values()] for mode, metrics in result.modes.items()]))
+        views.show_metrics(result, release.id)
     return 0
 
 
@@ -125,18 +126,10 @@ def status(options: argparse.Namespace) -> int:
     if options.json:
         for item in found:
             say(json.dumps(item))
-        return 0
-    if not found:
+    elif found:
+        views.show_status(found)
+    else:
         say(f"{store.uri} holds no corpus yet; run 'tidegate refresh <folder>'")
-        return 0
-    headings = ["corpus", "version", "release", "documents", "chunks", "segments", "quarantined", "last run", "up to date"]
-    say(table(headings, [_status_row(item) for item in found]))
-    for item in found:
-        for bad in item["quarantine"]:
-            say(f"  {item['corpus']}: {shown(bad['document'])} is in quarantine: {bad['reason']}")
-        for step, record in item["last_run"].items():
-            if record.get("failure"):
-                say(f"  {item['corpus']}: {step} failed with {record['failure']['code']}: {record['failure']['what']}; {record['failure']['next_action']}")
     return 0
 
 
@@ -150,13 +143,8 @@ def releases(options: argparse.Namespace) -> int:
     if options.json:
         for row in history:
             say(json.dumps(row))
-        return 0
-    headings = ["version", "op", "release", "snapshot", "documents", "chunks", "by", "written (UTC)"]
-    rows = [
-        [row["version"], row["op"], short(row["release"]), short(row["snapshot"]), row["documents"], row["chunks"], "approval" if row["approval"] else row["reason"] or "policy", when(row["written"])]
-        for row in history
-    ]
-    say(table(headings, rows) if rows else f"corpus {corpus} has no release yet")
+    else:
+        views.show_history(corpus, history)
     return 0
 
 
@@ -165,13 +153,11 @@ def verify(options: argparse.Namespace) -> int:
     from tidegate.pipelines.verify_store import verify_corpus
 
     store = _store(options)
-    names = [choose_stored(store, options.corpus)] if options.corpus or not stored_corpora(store) else stored_corpora(store)
-    for name in names:
-        found = verify_corpus(store, name)
-        if options.json:
-            say(json.dumps({"corpus": name, "ok": True, "snapshots": found.snapshots, "segments": found.segments, "releases": found.releases, "entries": found.entries}))
-        else:
-            say(f"{name}: all right: {found.snapshots} snapshots, {found.segments} segments, {found.releases} releases, {found.entries} entries read back")
+    held = stored_corpora(store)
+    for name in held if held and not options.corpus else [choose_stored(store, options.corpus)]:
+        found = asdict(verify_corpus(store, name))
+        counts = ", ".join(f"{count} {what}" for what, count in found.items() if what != "corpus")
+        say(json.dumps({**found, "ok": True}) if options.json else f"{name}: all right: {counts} read back")
     return 0
 
 
@@ -209,49 +195,8 @@ def _filters(given: list[str]) -> dict[str, list[str]]:
     for item in given:
         key, equals, value = item.partition("=")
         if not equals or not key:
-            raise ConfigInvalidError(f"--filter {item!r} is not KEY=VALUE", next_action="e.g. --filter doc_type=runbook")
+            raise ConfigInvalidError(
+                f"--filter {item!r} is not KEY=VALUE", next_action="e.g. --filter doc_type=runbook"
+            )
         filters.setdefault(key, []).append(value)
     return filters
-
-
-def _status_row(item: dict[str, Any]) -> list[object]:
-    outcomes = {record.get("outcome", "?") for record in item["last_run"].values()}
-    last = "failed" if "failed" in outcomes else "done" if outcomes else "-"
-    return [
-        item["corpus"],
-        item["version"],
-        short(item["release"]),
-        item["documents"],
-        item["chunks"],
-        item["segments"],
-        len(item["quarantine"]),
-        last,
-        "yes" if item["up_to_date"] else "no",
-    ]
-
-
-def _show_refresh(corpus: str, report: RefreshReport, candidate: Candidate, result: dict[str, Any]) -> None:
-    say(table(["documents", *report.documents], [["", *report.documents.values()]]))
-    say()
-    say(table(["chunks", *report.chunks], [["", *report.chunks.values()]]))
-    if report.quarantine:
-        say()
-        say(table(["quarantined", "reason"], [[item["document"], item["reason"]] for item in report.quarantine]))
-    say()
-    served = "" if candidate.is_champion else f" (release {short(candidate.release)} is ready but not promoted)"
-    say(
-        f"corpus {corpus} serves release {short(candidate.champion)}{served}: "
-        f"{result['files_opened']} documents opened, {result['bytes_written']:,} bytes written, {result['seconds']:.1f} s"
-    )
-
-
-def _show_passages(question: str, passages: list[dict[str, Any]]) -> None:
-    say(f"? {shown(question)}")
-    if not passages:
-        say("  no passage matches")
-    for rank, item in enumerate(passages, 1):
-        also = f" and {len(item['also_in'])} more" if item["also_in"] else ""
-        heading = f" > {shown(item['heading'])}" if item["heading"] else ""
-        say(f"{rank:>3}. {shown(item['document'])}{also}{heading}  [{item['score']:.3f}]")
-        say(passage(item["text"]))
-    say()

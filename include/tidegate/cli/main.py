@@ -1,4 +1,4 @@
-"""``tidegate``: parse the command line, run one pipeline, show its result. Nothing heavy is imported before a command needs it."""
+"""``tidegate``: parse the command line and run one command. Nothing heavy is imported before a command needs it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from tidegate import __version__
 
@@ -21,6 +21,10 @@ _EPILOG = """examples:
 The store is --store, else $TIDEGATE_STORE, else .tidegate/store of the project; it takes file:///folder and
 s3://bucket/prefix (credentials from the usual AWS chain). Exit codes: 0 done, 1 failed, 2 a mistake in the input.
 """
+
+
+if TYPE_CHECKING:
+    _Commands = argparse._SubParsersAction["_Parser"]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,35 +53,55 @@ def build_parser() -> argparse.ArgumentParser:
     releases = _command(commands, "releases", "The promotions and rollbacks of a corpus, newest first.")
     releases.add_argument("--limit", type=_positive, default=20, metavar="N", help="entries to show (default 20)")
     releases.set_defaults(run="releases")
-    verify = _command(commands, "verify", "Read everything back and check it: digests, counts, ids. Exit 1 if anything is off.")
+    verify = _command(
+        commands, "verify", "Read everything back and check it: digests, counts, ids. Exit 1 if anything is off."
+    )
     verify.set_defaults(run="verify")
-    setup = commands.add_parser("setup", help="Prepare the embedding model of this machine (once).", description="Export the embedding model to ONNX, once per machine.")
+    setup = commands.add_parser(
+        "setup",
+        help="Prepare the embedding model of this machine (once).",
+        description="Export the embedding model to ONNX, once per machine.",
+    )
     setup.set_defaults(run="setup")
     return parser
 
 
-def _add_refresh(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_refresh(commands: _Commands) -> None:
     refresh = _command(
         commands,
         "refresh",
         "Index a folder or a configured corpus: only what changed is read, embedded and written.",
         "A document that cannot be indexed is put in quarantine with its reason and keeps its last good version.",
     )
-    refresh.add_argument("target", metavar="FOLDER|CORPUS", help="a folder of documents, or a corpus of include/corpora")
+    refresh.add_argument(
+        "target", metavar="FOLDER|CORPUS", help="a folder of documents, or a corpus of include/corpora"
+    )
     refresh.set_defaults(run="refresh")
 
 
-def _add_search(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    search = _command(commands, "search", "Ranked passages from the release that serves.", "Give one QUESTION, or a file of them.")
+def _add_search(commands: _Commands) -> None:
+    search = _command(
+        commands, "search", "Ranked passages from the release that serves.", "Give one QUESTION, or a file of them."
+    )
     search.add_argument("question", nargs="?", metavar="QUESTION")
-    search.add_argument("--queries", metavar="FILE.jsonl", help='one {"question": ...} a line, answered as one batch; - reads stdin')
-    search.add_argument("--top-k", type=_positive, metavar="K", help="passages per question (default: the release's, 10)")
+    search.add_argument(
+        "--queries", metavar="FILE.jsonl", help='one {"question": ...} a line, answered as one batch; - reads stdin'
+    )
+    search.add_argument(
+        "--top-k", type=_positive, metavar="K", help="passages per question (default: the release's, 10)"
+    )
     search.add_argument("--mode", choices=("hybrid", "dense", "sparse"), help="default: the release's, hybrid")
-    search.add_argument("--filter", action="append", default=[], metavar="KEY=VALUE", help="metadata, e.g. doc_type=runbook; again to narrow, same key again to widen")
+    search.add_argument(
+        "--filter",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="metadata, e.g. doc_type=runbook; again to narrow, same key again to widen",
+    )
     search.set_defaults(run="search")
 
 
-def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_evaluate(commands: _Commands) -> None:
     evaluate = commands.add_parser("evaluate", help="Measure what serves against known answers.")
     what = evaluate.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=_Parser)
     retrieval = _command(
@@ -90,11 +114,11 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     retrieval.set_defaults(run="evaluate_retrieval")
 
 
-def _command(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, more: str = ""
-) -> argparse.ArgumentParser:
+def _command(commands: _Commands, name: str, summary: str, more: str = "") -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=summary, description=f"{summary} {more}".strip())
-    parser.add_argument("--store", metavar="URI", help="where the artifacts are (default: $TIDEGATE_STORE, else .tidegate/store)")
+    parser.add_argument(
+        "--store", metavar="URI", help="where the artifacts are (default: $TIDEGATE_STORE, else .tidegate/store)"
+    )
     parser.add_argument("--corpus", metavar="NAME", help="which corpus, where a store holds several")
     parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
     return parser
@@ -110,7 +134,9 @@ def _positive(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; also the console script."""
     options = build_parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO if sys.stderr.isatty() else logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.INFO if sys.stderr.isatty() else logging.WARNING, format="%(message)s", stream=sys.stderr
+    )
     from tidegate.cli import commands
     from tidegate.core.errors import TidegateError
 

@@ -25,7 +25,10 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     widths = [max(len(heading), *(len(row[at]) for row in cells), 0) for at, heading in enumerate(headings)]
     numeric = [bool(rows) and all(isinstance(row[at], int | float) for row in rows) for at in range(len(headings))]
     lines = [
-        "  ".join(text.rjust(width) if right else text.ljust(width) for text, width, right in zip(row, widths, numeric, strict=True)).rstrip()
+        "  ".join(
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(row, widths, numeric, strict=True)
+        ).rstrip()
         for row in [list(headings), *cells]
     ]
     return "\n".join(lines)

@@ -11,14 +11,20 @@ from tidegate.core.errors import QuestionsInvalidError
 
 
 def read_rows(path: str, *, evidence: bool) -> list[dict[str, Any]]:
-    """Return the rows of a file ('-': stdin); ``evidence`` demands a list of ``{"document": ...}`` where it is given."""
+    """Return the rows of a file ('-': stdin); ``evidence``: check that it is a list of ``{"document": ...}``."""
     if path != "-" and not Path(path).is_file():
-        raise QuestionsInvalidError(f"the file {path} does not exist", next_action="give a JSON Lines file of questions")
+        raise QuestionsInvalidError(
+            f"the file {path} does not exist", next_action="give a JSON Lines file of questions"
+        )
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise QuestionsInvalidError(f"{path} is not UTF-8 at byte {error.start}") from error
-    rows = [_row(line, f"{path} line {number}", evidence) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    rows = [
+        _row(line, f"{path} line {number}", evidence)
+        for number, line in enumerate(text.splitlines(), 1)
+        if line.strip()
+    ]
     if not rows:
         raise QuestionsInvalidError(f"{path} holds no question")
     return rows
@@ -32,7 +38,11 @@ def _row(line: str, where: str, evidence: bool) -> dict[str, Any]:
     if not isinstance(row, dict) or not isinstance(row.get("question"), str) or not row["question"].strip():
         raise QuestionsInvalidError(f'{where} has no "question", got {line.strip()[:80]}')
     items = row.get("evidence", [])
-    well_formed = isinstance(items, list) and all(isinstance(item, dict) and isinstance(item.get("document"), str) for item in items)
+    well_formed = isinstance(items, list) and all(
+        isinstance(item, dict) and isinstance(item.get("document"), str) for item in items
+    )
     if evidence and not well_formed:
-        raise QuestionsInvalidError(f'{where}: "evidence" must be a list of {{"document": path}}, got {str(items)[:80]}')
+        raise QuestionsInvalidError(
+            f'{where}: "evidence" must be a list of {{"document": path}}, got {str(items)[:80]}'
+        )
     return row

@@ -63,7 +63,9 @@ def diff(listing: Listing, known: Mapping[str, KnownDocument], seen: Mapping[str
     speak for is kept.
     """
     now = {
-        listed.document: f"!{listed.problem}" if listed.problem else seen.get(listed.document, "") or known[listed.document].seen
+        listed.document: f"!{listed.problem}"
+        if listed.problem
+        else seen.get(listed.document, "") or known[listed.document].seen
         for listed in listing.documents
     }
     gone = sorted(document for document in known.keys() - now.keys() if listing.covers(document))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -152,7 +152,9 @@ def load_corpus(path: Path) -> CorpusConfig:
         raise ConfigInvalidError(f"{path}: expected keys and values, got {type(loaded).__name__}")
     loaded.setdefault("corpus", path.stem)
     if loaded["corpus"] != path.stem:
-        raise ConfigInvalidError(f"{path}: corpus is {loaded['corpus']!r} but the file is named {path.stem!r}; make them equal")
+        raise ConfigInvalidError(
+            f"{path}: corpus is {loaded['corpus']!r} but the file is named {path.stem!r}; make them equal"
+        )
     return parse_corpus(loaded, where=str(path))
 
 
@@ -198,7 +200,7 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
             continue
         annotation = model.model_fields[part].annotation
         candidates = get_args(annotation) if get_origin(annotation) is not None else (annotation,)
-        model = cast("type[BaseModel]", next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)))
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
     return list(model.model_fields)
 
 

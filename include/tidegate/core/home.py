@@ -1,4 +1,4 @@
-"""Where a project's files are: its home, its corpus files and its default store. Every place can be set by environment."""
+"""Where a project's files are: home, corpus files, default store. Each can be set by an environment variable."""
 
 from __future__ import annotations
 

@@ -19,17 +19,17 @@ def snapshot_tombstones(corpus: str, digest: str) -> str:
 
 
 def snapshot_head(corpus: str) -> str:
-    """The latest verified snapshot."""
+    """Head of the snapshots: the latest verified one."""
     return f"{corpus}/heads/snapshot.json"
 
 
 def release(corpus: str, digest: str) -> str:
-    """A release."""
+    """Record of a release."""
     return f"{corpus}/releases/{digest}.json"
 
 
 def channel_head(corpus: str, channel: str) -> str:
-    """The head of a channel."""
+    """Head of a channel."""
     return f"{corpus}/channels/{channel}/HEAD.json"
 
 

@@ -24,7 +24,7 @@ class DocumentSource(Protocol):
     opened: int
     """How many documents were opened since this object was made."""
 
-    def list(self) -> Listing:
+    def list_documents(self) -> Listing:
         """List every document without opening one; raise ``SourceMissingError`` if there is no source."""
 
     def read(self, document: str) -> bytes:
@@ -93,7 +93,7 @@ class ArtifactStore(Protocol):
     def put(self, key: str, data: bytes) -> None:
         """Write or overwrite an object that nothing else relies on (hints, run records, staged bytes)."""
 
-    def list(self, prefix: str) -> Iterator[StoredKey]:
+    def list_keys(self, prefix: str) -> Iterator[StoredKey]:
         """Yield the objects below ``prefix`` in key order."""
 
     def children(self, prefix: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The write protocol over any store: immutable objects once, heads by compare-and-swap, and no lost answer taken for a lost race.
+"""The write protocol over any store: objects once, heads by compare-and-swap, no lost answer taken for a lost race.
 
 A mutation may be applied although its answer is lost, and a client's own retry then reports "precondition failed" for
 its own write. So nothing here trusts an error: it reads back and decides APPLIED, LOST or UNKNOWN. UNKNOWN repeats the
@@ -32,7 +32,7 @@ class Outcome(Enum):
 def create_once(store: ArtifactStore, key: str, data: bytes | Path) -> None:
     """Make sure that an immutable object exists with exactly these bytes, whoever wrote it first.
 
-    Raises ``ObjectCorruptError`` if the key holds other bytes and ``StoreUnavailableError`` if no attempt got an answer.
+    Raises ``ObjectCorruptError`` if the key holds other bytes, ``StoreUnavailableError`` if no attempt got an answer.
     """
     for attempt in range(ATTEMPTS):
         try:

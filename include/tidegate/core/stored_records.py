@@ -9,7 +9,6 @@ from tidegate.core.errors import ObjectCorruptError, ObjectMissingError
 from tidegate.core.protocols import ArtifactStore
 from tidegate.core.records import Record
 
-
 RecordT = TypeVar("RecordT", bound=Record)
 
 

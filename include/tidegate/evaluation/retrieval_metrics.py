@@ -1,7 +1,7 @@
 """Retrieval metrics at document level, binary relevance.
 
-hit@k: any gold document in the first k. recall@k: share of the gold documents in the first k. mrr: 1 / rank of the first
-gold document, 0 if none is ranked. ndcg@k: discounted gain 1/log2(rank + 1) over the gain of an ideal ranking
+hit@k: any gold document in the first k. recall@k: share of the gold documents in the first k. mrr: 1 / rank of the
+first gold document, 0 if none is ranked. ndcg@k: discounted gain 1/log2(rank + 1) over the gain of an ideal ranking
 (Järvelin and Kekäläinen 2002).
 """
 

@@ -1,4 +1,4 @@
-"""The default embedder: the exported fp32 graph in ONNX Runtime, no torch. Batches are sorted by length and sized in tokens."""
+"""The default embedder: the exported fp32 graph in ONNX Runtime, no torch; batches by length, sized in tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Encoding
 
-    from tidegate.core.protocols import Progress
+    from tidegate.core.protocols import Progress, Tokenizer
 
 
 class OnnxEmbedder:
@@ -34,7 +34,8 @@ class OnnxEmbedder:
         if sha256_hex(graph) != record["onnx"]["sha256"]:
             raise EmbedderMissingError(f"{files.onnx} is damaged: its digest is not the recorded one")
         self.identity = EmbedderIdentity.model_validate(record["embedder"])
-        self.tokenizer = ModelTokenizer(files.tokenizer)
+        self._model_tokenizer = ModelTokenizer(files.tokenizer)
+        self.tokenizer: Tokenizer = self._model_tokenizer
         self._batch_tokens = batch_tokens
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
@@ -44,7 +45,7 @@ class OnnxEmbedder:
     def embed(self, texts: Sequence[str], progress: Progress | None = None) -> NDArray[np.float32]:
         """Return unit vectors, shape (len(texts), dimension), in the order given."""
         vectors = np.zeros((len(texts), self.identity.dimension), dtype=np.float32)
-        encodings = self.tokenizer.encode(texts)
+        encodings = self._model_tokenizer.encode(texts)
         done = 0
         for rows in self._batches(encodings):
             ids, mask = self._padded([encodings[row] for row in rows])

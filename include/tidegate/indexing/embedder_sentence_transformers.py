@@ -1,4 +1,4 @@
-"""The same weights through sentence-transformers: for GPU workers, and the oracle that the ONNX export is tested against."""
+"""The same weights through sentence-transformers: for GPU workers, and the oracle of the ONNX export's test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tidegate.indexing.tokenizer import ModelTokenizer
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tidegate.core.protocols import Progress
+    from tidegate.core.protocols import Progress, Tokenizer
 
 
 class SentenceTransformersEmbedder:
@@ -22,7 +22,7 @@ class SentenceTransformersEmbedder:
 
     def __init__(self, files: ModelFiles, *, batch_tokens: int = 4096) -> None:
         self.identity = read_identity(files, "sentence-transformers")
-        self.tokenizer = ModelTokenizer(files.tokenizer)
+        self.tokenizer: Tokenizer = ModelTokenizer(files.tokenizer)
         self._model = SentenceTransformer(str(files.model), local_files_only=True)
         self._batch_size = max(1, batch_tokens // self.identity.max_tokens)
 
@@ -31,7 +31,11 @@ class SentenceTransformersEmbedder:
         if not texts:
             return np.zeros((0, self.identity.dimension), dtype=np.float32)
         vectors = self._model.encode(
-            list(texts), batch_size=self._batch_size, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
+            list(texts),
+            batch_size=self._batch_size,
+            normalize_embeddings=True,
+            convert_to_numpy=True,
+            show_progress_bar=False,
         )
         if progress:
             progress(len(texts), len(texts))

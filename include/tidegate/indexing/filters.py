@@ -44,7 +44,9 @@ def matching_documents(snapshot: Snapshot, filters: Mapping[str, Sequence[str]])
     for key in filters:
         if key not in keys:
             raise ConfigInvalidError(f"no document has the metadata key {key!r}{suggest(key, keys)}")
-    return np.array([all(_matches(key, row.get(key), filters[key]) for key in filters) for row in described], dtype=np.bool_)
+    return np.array(
+        [all(_matches(key, row.get(key), filters[key]) for key in filters) for row in described], dtype=np.bool_
+    )
 
 
 def _matches(key: str, value: str | None, wanted: Sequence[str]) -> bool:

@@ -115,7 +115,9 @@ class LexicalIndex:
         self._mean_length = tokens / self._live_rows if self._live_rows else 0.0
         # What a row's length contributes to the denominator does not depend on the query.
         self._norms = [
-            K1 * (1 - B + B * part.lengths.astype(np.float64) / self._mean_length) if self._mean_length else part.lengths.astype(np.float64)
+            K1 * (1 - B + B * part.lengths.astype(np.float64) / self._mean_length)
+            if self._mean_length
+            else part.lengths.astype(np.float64)
             for part in parts
         ]
 
@@ -134,7 +136,9 @@ class LexicalIndex:
         found = [part.postings.find(terms) for part in self._parts]
         idf = self._idf(terms, found)
         return [
-            np.concatenate([self._part_scores(at, counts, found[at], idf) for at in range(len(self._parts))] or [np.zeros(0)])
+            np.concatenate(
+                [self._part_scores(at, counts, found[at], idf) for at in range(len(self._parts))] or [np.zeros(0)]
+            )
             for counts in tokens
         ]
 
@@ -146,7 +150,9 @@ class LexicalIndex:
             idf[term] = math.log(1 + (self._live_rows - frequency + 0.5) / (frequency + 0.5))
         return idf
 
-    def _part_scores(self, at: int, query: Counter[str], found: dict[str, TermRows], idf: dict[str, float]) -> NDArray[np.float64]:
+    def _part_scores(
+        self, at: int, query: Counter[str], found: dict[str, TermRows], idf: dict[str, float]
+    ) -> NDArray[np.float64]:
         part, norms = self._parts[at], self._norms[at]
         scores = np.zeros(len(part.live))
         for term, times in sorted(query.items()):

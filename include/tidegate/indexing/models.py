@@ -60,7 +60,9 @@ def find_model(spec: str) -> ModelFiles:
         folder = Path(name).expanduser().resolve()
         name, build = folder.name, sha256_hex(str(folder).encode())[:8]
     else:
-        raise ConfigInvalidError(f"embedder.model {spec!r} is not understood; valid: package:<distribution>, path:<folder>")
+        raise ConfigInvalidError(
+            f"embedder.model {spec!r} is not understood; valid: package:<distribution>, path:<folder>"
+        )
     if not (folder / "model.safetensors").is_file():
         raise EmbedderMissingError(f"embedder.model {spec!r}: {folder} holds no model.safetensors")
     return ModelFiles(name, folder, exports_folder() / f"{name}-{build}")
@@ -82,11 +84,13 @@ def read_identity(files: ModelFiles, backend: str) -> EmbedderIdentity:
 
 
 def model_identity(files: ModelFiles, backend: str) -> EmbedderIdentity:
-    """Read a model's identity from its files; raise ``ConfigInvalidError`` for a model that is not mean-pooled and normalised."""
+    """Read a model's identity from its files; raise ``ConfigInvalidError`` unless it is mean-pooled and normalised."""
     modules = [entry["type"].rpartition(".")[2] for entry in json.loads((files.model / "modules.json").read_text())]
     pooling = json.loads((files.model / "1_Pooling" / "config.json").read_text())
     if modules != _SUPPORTED_MODULES or not pooling.get("pooling_mode_mean_tokens"):
-        raise ConfigInvalidError(f"{files.name}: modules {modules} are not supported; valid: {_SUPPORTED_MODULES} with mean pooling")
+        raise ConfigInvalidError(
+            f"{files.name}: modules {modules} are not supported; valid: {_SUPPORTED_MODULES} with mean pooling"
+        )
     return EmbedderIdentity(
         id=files.name,
         revision=sha256_hex(files.weights.read_bytes()),

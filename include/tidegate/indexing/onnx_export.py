@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import shutil
 import tempfile
 import warnings
@@ -44,7 +43,7 @@ def export(files: ModelFiles) -> None:
         record = {"embedder": identity.model_dump(), "onnx": {"size": len(graph), "sha256": sha256_hex(graph)}}
         (scratch / "embedder.json").write_bytes(canonical_json(record))
         with contextlib.suppress(FileExistsError, OSError):
-            os.rename(scratch, files.exported)
+            scratch.rename(files.exported)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if not is_exported(files):
@@ -55,7 +54,7 @@ def _export_graph(files: ModelFiles, target: Path) -> None:
     import torch
     from transformers import AutoModel
 
-    class Pooled(torch.nn.Module):
+    class Pooled(torch.nn.Module):  # type: ignore[misc]
         """Token embeddings to one unit vector: the mean over real tokens, normalised."""
 
         def __init__(self, encoder: Any) -> None:
@@ -104,5 +103,7 @@ def _compare(model: Any, target: Path) -> None:
         (actual,) = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
         cosine = float(np.min(np.sum(expected * actual, axis=1)))
         if cosine < MIN_COSINE:
-            raise EmbedderMissingError(f"the ONNX export differs from torch: cosine {cosine:.6f} at {length} tokens, at least {MIN_COSINE} is needed")
+            raise EmbedderMissingError(
+                f"the ONNX export differs from torch: cosine {cosine:.6f} at {length} tokens, not {MIN_COSINE}"
+            )
         logger.debug("export agrees at %d tokens: cosine %.7f", length, cosine)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import faiss
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +23,9 @@ from tidegate.indexing.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+LEAST_COSINE = 0.25
+"""Where even the best cosine is smaller, nothing is near: dividing by it would only blow up noise."""
 
 Filters = Mapping[str, Sequence[str]]
 
@@ -70,6 +72,10 @@ class SearchIndex:
     def _occurrences(self) -> _Occurrences:
         return _Occurrences(self._snapshot, self._live)
 
+    def document_frequency(self, terms: Sequence[str]) -> dict[str, int]:
+        """Return in how many live chunks each token occurs."""
+        return self._lexical.document_frequency(terms)
+
     def search(
         self,
         questions: Sequence[str],
@@ -86,14 +92,20 @@ class SearchIndex:
         return [[self._hit(row, score, documents) for row, score in rows] for rows in ranked]
 
     def _ranked(
-        self, questions: Sequence[str], vectors: NDArray[np.float32] | None, settings: RetrievalSettings, allowed: NDArray[np.bool_]
+        self,
+        questions: Sequence[str],
+        vectors: NDArray[np.float32] | None,
+        settings: RetrievalSettings,
+        allowed: NDArray[np.bool_],
     ) -> list[list[tuple[int, float]]]:
         depth = max(settings.top_k, settings.candidates)
         none = [np.zeros(0, dtype=np.int64)] * len(questions)
         sparse = self._lexical.scores(questions) if settings.mode != "dense" else []
         sparse_rows = [self._best_sparse(scores, allowed, depth) for scores in sparse] or none
         if settings.mode == "sparse":
-            return [self._top(rows, scores[rows], settings.top_k) for rows, scores in zip(sparse_rows, sparse, strict=True)]
+            return [
+                self._top(rows, scores[rows], settings.top_k) for rows, scores in zip(sparse_rows, sparse, strict=True)
+            ]
         if vectors is None:
             raise ValueError(f"mode {settings.mode} needs the questions' vectors")
         dense_rows = self._best_dense(vectors, allowed, depth)
@@ -102,7 +114,7 @@ class SearchIndex:
             rows = np.union1d(dense_rows[at], sparse_rows[at])
             scores = self._dense_scores(rows, vector)
             if settings.mode == "hybrid":
-                scores = settings.dense_weight * _relative(scores) + (1 - settings.dense_weight) * _relative(sparse[at][rows])
+                scores = _fused(scores, sparse[at][rows], settings.dense_weight)
             results.append(self._top(rows, scores, settings.top_k))
         return results
 
@@ -114,21 +126,19 @@ class SearchIndex:
             rows = rows[scores[rows] >= floor]
         return rows
 
-    def _best_dense(self, vectors: NDArray[np.float32], allowed: NDArray[np.bool_], depth: int) -> list[NDArray[np.int64]]:
-        found: list[list[NDArray[np.int64]]] = [[] for _ in vectors]
-        scores: list[list[NDArray[np.float32]]] = [[] for _ in vectors]
+    def _best_dense(
+        self, vectors: NDArray[np.float32], allowed: NDArray[np.bool_], depth: int
+    ) -> list[NDArray[np.int64]]:
+        rows = [[np.zeros(0, dtype=np.int64)] for _ in vectors]
+        scores = [[np.zeros(0, dtype=np.float32)] for _ in vectors]
         for segment, start, end in zip(self._snapshot.segments, self._starts, self._starts[1:], strict=False):
-            mask = allowed[start:end]
-            if not mask.any():
-                continue
-            selector = faiss.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
-            parameters = None if mask.all() else faiss.SearchParameters(sel=selector)
-            near, rows = segment.vectors.search(np.ascontiguousarray(vectors), min(depth, int(mask.sum())), params=parameters)
-            for at in range(len(vectors)):
-                kept = rows[at] >= 0
-                found[at].append(rows[at][kept] + start)
-                scores[at].append(near[at][kept])
-        return [self._deepest(np.concatenate(rows), np.concatenate(near), depth) for rows, near in zip(found, scores, strict=True)]
+            for at, (found, near) in enumerate(segment.vectors.nearest(vectors, allowed[start:end], depth)):
+                rows[at].append(found + start)
+                scores[at].append(near)
+        return [
+            self._deepest(np.concatenate(found), np.concatenate(near), depth)
+            for found, near in zip(rows, scores, strict=True)
+        ]
 
     @staticmethod
     def _deepest(rows: NDArray[np.int64], scores: NDArray[np.float32], depth: int) -> NDArray[np.int64]:
@@ -139,7 +149,7 @@ class SearchIndex:
         for segment, start, end in zip(self._snapshot.segments, self._starts, self._starts[1:], strict=False):
             here = (rows >= start) & (rows < end)
             if here.any():
-                scores[here] = segment.matrix[rows[here] - start] @ vector
+                scores[here] = segment.vectors.matrix[rows[here] - start] @ vector
         return scores
 
     def _top(self, rows: NDArray[np.int64], scores: NDArray[np.float64], top_k: int) -> list[tuple[int, float]]:
@@ -152,7 +162,9 @@ class SearchIndex:
         text = table.column("text")[row - int(self._starts[at])].as_py()
         places = self._occurrences.of(row, documents)
         names = tuple(dict.fromkeys(document for document, _ in places))
-        return Hit(names[0], places[0][1], text, score, bytes(self._ids[row]).ljust(CHUNK_ID_BYTES, b"\0").hex(), names[1:])
+        return Hit(
+            names[0], places[0][1], text, score, bytes(self._ids[row]).ljust(CHUNK_ID_BYTES, b"\0").hex(), names[1:]
+        )
 
 
 class _Occurrences:
@@ -168,7 +180,11 @@ class _Occurrences:
         ids = snapshot.stored_chunk_ids()
         live_rows = np.flatnonzero(live)
         places = pc.index_in(chunks, value_set=ids.take(pa.array(live_rows)))
-        self._rows = live_rows[places.to_numpy(zero_copy_only=False).astype(np.int64)] if len(chunks) else np.zeros(0, dtype=np.int64)
+        self._rows = (
+            live_rows[places.to_numpy(zero_copy_only=False).astype(np.int64)]
+            if len(chunks)
+            else np.zeros(0, dtype=np.int64)
+        )
         self._order = np.argsort(self._rows, kind="stable")
         self._sorted_rows = self._rows[self._order]
         self._size = len(live)
@@ -189,7 +205,9 @@ class _Occurrences:
         ]
 
 
-def _relative(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return scores relative to the best one; unchanged if none is positive."""
-    best = scores.max(initial=0.0)
-    return scores / best if best > 0 else scores
+def _fused(dense: NDArray[np.float64], sparse: NDArray[np.float64], dense_weight: float) -> NDArray[np.float64]:
+    """Add the arms' scores, each relative to the best of its arm among these rows."""
+    best_dense = max(dense.max(initial=0.0), LEAST_COSINE)
+    best_sparse = sparse.max(initial=0.0) or 1.0
+    fused: NDArray[np.float64] = dense_weight * dense / best_dense + (1 - dense_weight) * sparse / best_sparse
+    return fused

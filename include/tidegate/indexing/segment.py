@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import faiss
 import numpy as np
 import pyarrow as pa
 
@@ -25,6 +24,7 @@ from tidegate.core.protocols import ArtifactStore
 from tidegate.core.records import EmbedderIdentity, SegmentManifest, StoredFile
 from tidegate.core.stored_records import read_record
 from tidegate.indexing.lexical import Postings, build_postings
+from tidegate.indexing.vectors import VectorIndex, write_vectors
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,18 +62,18 @@ class ChunkRow:
     vector: NDArray[np.float32]
 
 
-def write_segment(folder: Path, embedder: EmbedderIdentity, chunks: Sequence[ChunkRow], documents: Sequence[LedgerRow]) -> SegmentManifest:
-    """Write a segment's files into ``folder`` and return its manifest; rows are sorted, so equal content is equal bytes."""
+def write_segment(
+    folder: Path, embedder: EmbedderIdentity, chunks: Sequence[ChunkRow], documents: Sequence[LedgerRow]
+) -> SegmentManifest:
+    """Write a segment's files into ``folder``; return its manifest. Rows are sorted: equal content, equal bytes."""
     chunks = sorted(chunks, key=lambda chunk: chunk.id)
     documents = sorted(documents, key=lambda row: row.document)
     postings, lengths = build_postings([embedded_text(chunk.context, chunk.text) for chunk in chunks])
     _write_arrow(folder / CHUNKS, _chunk_table(chunks, lengths))
     _write_arrow(folder / POSTINGS, postings)
     _write_arrow(folder / DOCUMENTS, document_table(documents))
-    index = faiss.IndexFlatIP(embedder.dimension)
-    if chunks:
-        index.add(np.stack([chunk.vector for chunk in chunks]))
-    faiss.write_index(index, str(folder / VECTORS))
+    vectors = [np.zeros((0, embedder.dimension), dtype=np.float32), *(chunk.vector[None, :] for chunk in chunks)]
+    write_vectors(folder / VECTORS, np.concatenate(vectors))
     files = {name: _stored(folder / name) for name in (CHUNKS, DOCUMENTS, POSTINGS, VECTORS)}
     manifest = SegmentManifest(
         embedder=embedder, chunks=len(chunks), documents=len(documents), terms=postings.num_rows, files=files
@@ -104,7 +104,7 @@ class Segment:
     @cached_property
     def lengths(self) -> NDArray[np.uint32]:
         """BM25 tokens of each chunk."""
-        return _column(self.chunk_table, "length").to_numpy(zero_copy_only=False).astype(np.uint32)
+        return np.asarray(_column(self.chunk_table, "length").to_numpy(zero_copy_only=False), dtype=np.uint32)
 
     @cached_property
     def document_table(self) -> pa.Table:
@@ -117,22 +117,13 @@ class Segment:
         return Postings(self._read_arrow(POSTINGS))
 
     @cached_property
-    def vectors(self) -> faiss.IndexFlatIP:
+    def vectors(self) -> VectorIndex:
         """The FAISS index over the chunk rows."""
-        path = self._verified(VECTORS)
-        index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-        expected = (self.manifest.embedder.dimension, self.manifest.chunks)
-        if not isinstance(index, faiss.IndexFlatIP) or (index.d, index.ntotal) != expected:
-            raise ObjectCorruptError(f"{self.prefix}/{VECTORS} is not a flat index of (dimension, rows) {expected}")
+        index = VectorIndex(self._verified(VECTORS))
+        expected = (self.manifest.chunks, self.manifest.embedder.dimension)
+        if not index.is_flat or index.shape != expected:
+            raise ObjectCorruptError(f"{self.prefix}/{VECTORS} is not a flat index of (rows, dimension) {expected}")
         return index
-
-    @cached_property
-    def matrix(self) -> NDArray[np.float32]:
-        """The vectors as an array, shape (chunks, dimension), without a copy."""
-        index = self.vectors
-        if not index.ntotal:
-            return np.zeros((0, index.d), dtype=np.float32)
-        return faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d).reshape(index.ntotal, index.d)
 
     def _verified(self, name: str) -> Path:
         key = f"{self.prefix}/{name}"
@@ -141,7 +132,9 @@ class Segment:
         if path is None or expected is None:
             raise ObjectMissingError(f"{key} is not in {self._store.uri}")
         if path.stat().st_size != expected.size or sha256_hex(path.read_bytes()) != expected.sha256:
-            raise ObjectCorruptError(f"{key} in {self._store.uri} does not have the digest {expected.sha256[:12]}… that its manifest names")
+            raise ObjectCorruptError(
+                f"{key} in {self._store.uri} does not have the digest {expected.sha256[:12]}… that its manifest names"
+            )
         return path
 
     def _read_arrow(self, name: str) -> pa.Table:
@@ -164,19 +157,34 @@ def document_table(rows: Sequence[LedgerRow]) -> pa.Table:
         "problem": [row.problem for row in rows],
         "detail": [row.detail for row in rows],
     }
-    return pa.table({name: pa.array(values, _DOCUMENT_SCHEMA.field(name).type) for name, values in columns.items()}, schema=_DOCUMENT_SCHEMA)
+    return pa.table(
+        {name: pa.array(values, _DOCUMENT_SCHEMA.field(name).type) for name, values in columns.items()},
+        schema=_DOCUMENT_SCHEMA,
+    )
 
 
 def ledger_rows(table: pa.Table) -> list[LedgerRow]:
     """Return a table's rows as values."""
     return [
-        LedgerRow(**{**row, "metadata": json.loads(row["metadata"]), "chunks": tuple(row["chunks"]), "headings": tuple(row["headings"])})
+        LedgerRow(
+            **{
+                **row,
+                "metadata": json.loads(row["metadata"]),
+                "chunks": tuple(row["chunks"]),
+                "headings": tuple(row["headings"]),
+            }
+        )
         for row in table.to_pylist()
     ]
 
 
 def _chunk_table(chunks: Sequence[ChunkRow], lengths: NDArray[np.uint32]) -> pa.Table:
-    columns = [[chunk.id for chunk in chunks], [chunk.context for chunk in chunks], [chunk.text for chunk in chunks], lengths]
+    columns = [
+        [chunk.id for chunk in chunks],
+        [chunk.context for chunk in chunks],
+        [chunk.text for chunk in chunks],
+        lengths,
+    ]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, _CHUNK_SCHEMA, strict=True)]
     return pa.Table.from_arrays(arrays, schema=_CHUNK_SCHEMA)
 

@@ -32,7 +32,8 @@ class Snapshot:
         self.corpus = corpus
         self.manifest = read_record(store, keys.snapshot_manifest(corpus, digest), SnapshotManifest, digest)
         self.segments = [
-            Segment(store, keys.segment_prefix(corpus, reference.key), reference.digest) for reference in self.manifest.segments
+            Segment(store, keys.segment_prefix(corpus, reference.key), reference.digest)
+            for reference in self.manifest.segments
         ]
         dead = self._tombstones(store)
         self.live_chunks = [~chunks for chunks, _ in dead]
@@ -59,17 +60,23 @@ class Snapshot:
 
     def rows(self, documents: Sequence[str]) -> dict[str, LedgerRow]:
         """Return the ledger rows of some documents."""
-        wanted = self.ledger.filter(pc.is_in(self.ledger.column("document"), value_set=pa.array(documents, pa.string())))
+        wanted = self.ledger.filter(
+            pc.is_in(self.ledger.column("document"), value_set=pa.array(documents, pa.string()))
+        )
         return {row.document: row for row in ledger_rows(wanted)}
 
     def stored_chunk_ids(self) -> pa.Array:
         """Return the ids of all chunks whose vectors this snapshot's segments hold, dead ones included."""
-        return pa.concat_arrays([segment.chunk_ids for segment in self.segments] or [pa.array([], pa.binary(CHUNK_ID_BYTES))])
+        return pa.concat_arrays(
+            [segment.chunk_ids for segment in self.segments] or [pa.array([], pa.binary(CHUNK_ID_BYTES))]
+        )
 
     def _tombstones(self, store: ArtifactStore) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
         key = keys.snapshot_tombstones(self.corpus, self.digest)
         data = read_checked(store, key, self.manifest.tombstones.sha256)
-        return unpack_tombstones(data, [(reference.chunks, reference.documents) for reference in self.manifest.segments])
+        return unpack_tombstones(
+            data, [(reference.chunks, reference.documents) for reference in self.manifest.segments]
+        )
 
 
 def ledger_table_of(rows: Sequence[LedgerRow]) -> pa.Table:
@@ -101,7 +108,9 @@ def pack_tombstones(dead: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]])
     return zlib.compress(b"".join(bits), level=6)
 
 
-def unpack_tombstones(data: bytes, sizes: Sequence[tuple[int, int]]) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+def unpack_tombstones(
+    data: bytes, sizes: Sequence[tuple[int, int]]
+) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
     """Invert :func:`pack_tombstones`; ``sizes`` are the rows (chunks, documents) of each segment."""
     packed = np.frombuffer(zlib.decompress(data), dtype=np.uint8)
     dead = []

@@ -66,7 +66,7 @@ class Survivor:
         """Return the chunks that live on with their vectors."""
         places = np.flatnonzero(self.chunks)
         columns = self.segment.chunk_table.select(["id", "context", "text"]).take(pa.array(places)).to_pydict()
-        vectors = self.segment.matrix[places]
+        vectors = self.segment.vectors.matrix[places]
         return [ChunkRow(*values) for values in zip(*columns.values(), vectors, strict=True)]
 
     def ledger_rows(self) -> list[LedgerRow]:
@@ -98,10 +98,14 @@ def find_survivors(parent: Snapshot | None, change: SnapshotChange) -> list[Surv
 
 def as_mask(values: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
     """Return Arrow booleans as a numpy mask."""
-    return np.asarray(values.to_numpy(zero_copy_only=False) if isinstance(values, pa.Array) else values.to_numpy(), dtype=np.bool_)
+    return np.asarray(
+        values.to_numpy(zero_copy_only=False) if isinstance(values, pa.Array) else values.to_numpy(), dtype=np.bool_
+    )
 
 
-def _referred(segments: Sequence[Segment], documents: Sequence[NDArray[np.bool_]], rows: Sequence[LedgerRow]) -> pa.Array:
+def _referred(
+    segments: Sequence[Segment], documents: Sequence[NDArray[np.bool_]], rows: Sequence[LedgerRow]
+) -> pa.Array:
     """Return the distinct chunk ids that live documents refer to."""
     parts = [pa.array([chunk for row in rows for chunk in row.chunks], pa.binary(CHUNK_ID_BYTES))]
     for segment, live in zip(segments, documents, strict=True):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import faiss
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def verify_snapshot(snapshot: Snapshot, *, samples: int) -> None:
-    """Read a snapshot back whole and check it; raise ``SnapshotInvalidError``, ``ObjectMissingError`` or ``ObjectCorruptError``.
+    """Read a snapshot back whole; raise ``SnapshotInvalidError``, ``ObjectMissingError`` or ``ObjectCorruptError``.
 
     ``samples`` chunks are searched for by their own vector: a live one must be its own best hit, a dead one absent.
     """
@@ -36,23 +35,36 @@ def _verify_segment(segment: Segment) -> None:
     found = {
         "chunks": segment.chunk_table.num_rows,
         "documents": segment.document_table.num_rows,
-        "vectors": segment.vectors.ntotal,
+        "vectors": segment.vectors.shape[0],
         "lengths": len(segment.lengths),
     }
-    expected = {"chunks": manifest.chunks, "documents": manifest.documents, "vectors": manifest.chunks, "lengths": manifest.chunks}
+    expected = {
+        "chunks": manifest.chunks,
+        "documents": manifest.documents,
+        "vectors": manifest.chunks,
+        "lengths": manifest.chunks,
+    }
     _require(found == expected, f"{segment.prefix}: rows {found}, the manifest says {expected}")
     rows = segment.postings.row_counts(manifest.chunks)
     _require(bool((rows == segment.lengths).all()), f"{segment.prefix}: postings and chunk lengths disagree")
-    norms = np.linalg.norm(segment.matrix, axis=1)
-    _require(bool(np.all(np.abs(norms - 1) < 1e-3)), f"{segment.prefix}: {int((np.abs(norms - 1) >= 1e-3).sum())} vectors are not unit vectors")
+    norms = np.linalg.norm(segment.vectors.matrix, axis=1)
+    _require(
+        bool(np.all(np.abs(norms - 1) < 1e-3)),
+        f"{segment.prefix}: {int((np.abs(norms - 1) >= 1e-3).sum())} vectors are not unit vectors",
+    )
 
 
 def _verify_counts(snapshot: Snapshot) -> None:
     manifest = snapshot.manifest
-    for reference, chunks, documents in zip(manifest.segments, snapshot.live_chunks, snapshot.live_documents, strict=True):
+    for reference, chunks, documents in zip(
+        manifest.segments, snapshot.live_chunks, snapshot.live_documents, strict=True
+    ):
         found = (int(chunks.sum()), int(documents.sum()))
         expected = (reference.live_chunks, reference.live_documents)
-        _require(found == expected, f"segment {reference.key}: (chunks, documents) live {found}, the manifest says {expected}")
+        _require(
+            found == expected,
+            f"segment {reference.key}: (chunks, documents) live {found}, the manifest says {expected}",
+        )
     ledger = snapshot.ledger
     indexed = pc.sum(pc.not_equal(ledger.column("sha256"), "")).as_py() or 0
     found = (ledger.num_rows, indexed)
@@ -66,7 +78,10 @@ def _verify_counts(snapshot: Snapshot) -> None:
 def _verify_references(snapshot: Snapshot) -> None:
     referred = pc.unique(pc.list_flatten(snapshot.ledger.column("chunks").combine_chunks()))
     live = pa.concat_arrays(
-        [segment.chunk_ids.filter(pa.array(mask)) for segment, mask in zip(snapshot.segments, snapshot.live_chunks, strict=True)]
+        [
+            segment.chunk_ids.filter(pa.array(mask))
+            for segment, mask in zip(snapshot.segments, snapshot.live_chunks, strict=True)
+        ]
         or [referred.slice(0, 0)]
     )
     _require(len(pc.unique(live)) == len(live), "a chunk is live in two segments")
@@ -84,11 +99,15 @@ def _verify_search(snapshot: Snapshot, samples: int) -> None:
     lexical = LexicalIndex(parts)
     start = 0
     for segment, live in zip(snapshot.segments, snapshot.live_chunks, strict=True):
-        rows = np.unique(np.linspace(0, len(live) - 1, min(samples, len(live)), dtype=np.int64)) if len(live) else np.zeros(0, int)
+        rows = (
+            np.unique(np.linspace(0, len(live) - 1, min(samples, len(live)), dtype=np.int64))
+            if len(live)
+            else np.zeros(0, int)
+        )
         table = segment.chunk_table.select(["context", "text"]).take(pa.array(rows)).to_pydict()
         texts = [embedded_text(*values) for values in zip(*table.values(), strict=True)]
         for row, text, scores in zip(rows, texts, lexical.scores(texts), strict=True):
-            dense = int(row) in _nearest(segment, live, segment.matrix[row])
+            dense = int(row) in _nearest(segment, live, row)
             sparse = bool(scores[start + row] > 0) or not tokenize(text)
             state = "live" if live[row] else "dead"
             where = f"{segment.prefix}: chunk row {row} is {state}"
@@ -97,13 +116,10 @@ def _verify_search(snapshot: Snapshot, samples: int) -> None:
         start += len(live)
 
 
-def _nearest(segment: Segment, live: NDArray[np.bool_], vector: NDArray[np.float32]) -> set[int]:
-    """Return the rows whose score ties with the best one, dead rows left out as in a real search."""
-    if not live.any():
-        return set()
-    parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(np.packbits(live, bitorder="little")))
-    scores, rows = segment.vectors.search(vector[None, :], min(8, int(live.sum())), params=parameters)
-    return {int(row) for row, score in zip(rows[0], scores[0], strict=True) if score >= scores[0][0] - 1e-6}
+def _nearest(segment: Segment, live: NDArray[np.bool_], row: int) -> set[int]:
+    """Return the live rows that tie with the best one for the vector of ``row``."""
+    ((rows, scores),) = segment.vectors.nearest(segment.vectors.matrix[row][None, :], live, 8)
+    return {int(found) for found, score in zip(rows, scores, strict=True) if score >= scores[0] - 1e-6}
 
 
 def _require(holds: bool, otherwise: str) -> None:

@@ -1,1 +1,1 @@
-"""A laptop's Airflow: started, configured, watched and stopped by ``make run``. Talks to Airflow by process and REST only."""
+"""A laptop's Airflow, started, configured, watched and stopped by ``make run``: by process and REST only."""

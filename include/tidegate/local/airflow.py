@@ -1,4 +1,4 @@
-"""Airflow's processes on 127.0.0.1, with a home of their own inside the checkout. What is started here is stopped here."""
+"""Airflow's processes on 127.0.0.1, with a home inside the checkout. What is started here is stopped here."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ USERS = {"admin": "admin", "ml_lead": "op", "data_engineer": "op"}
 """Local users and their roles; each password is the user's name, and the server listens on 127.0.0.1 only."""
 
 _COMPONENTS = ("api-server", "scheduler", "dag-processor")
+_AUTH_MANAGER = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
 _STOP_SECONDS = 15
 _PR_SET_PDEATHSIG = 1
 
@@ -56,7 +57,9 @@ class LocalAirflow:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def start(self) -> None:
@@ -81,7 +84,7 @@ class LocalAirflow:
         return AirflowApi(self.url, "admin", "admin")
 
     def wait_until_healthy(self, seconds: float, waiting: Callable[[float], None]) -> None:
-        """Wait until all parts report; call ``waiting`` with the seconds so far; raise ``LocalAirflowError`` if one dies."""
+        """Wait until all parts report, calling ``waiting`` with the seconds so far; raise if one dies."""
         started = time.monotonic()
         api = self.api()
         while not api.healthy():
@@ -97,7 +100,9 @@ class LocalAirflow:
             if process.poll() is not None:
                 log = self.state / f"{component}.log"
                 tail = log.read_text(errors="replace").splitlines()[-12:]
-                raise LocalAirflowError("\n".join([f"airflow {component} ended with {process.returncode}; {log} ends:", *tail]))
+                raise LocalAirflowError(
+                    "\n".join([f"airflow {component} ended with {process.returncode}; {log} ends:", *tail])
+                )
 
     def stop(self) -> None:
         """Stop everything that was started, each by its own process group."""
@@ -132,7 +137,9 @@ class LocalAirflow:
         done = self.state / f"migrated-{importlib.metadata.version('apache-airflow-core')}"
         if done.exists():
             return
-        finished = subprocess.run([*_airflow(), "db", "migrate"], env=self._environment(), capture_output=True, check=False)
+        finished = subprocess.run(
+            [*_airflow(), "db", "migrate"], env=self._environment(), capture_output=True, check=False
+        )
         if finished.returncode:
             raise LocalAirflowError(f"airflow db migrate failed: {finished.stderr.decode(errors='replace')[-2000:]}")
         done.touch()
@@ -147,7 +154,7 @@ class LocalAirflow:
             "AIRFLOW__API__WORKERS": "1",
             "AIRFLOW__API__SECRET_KEY": self._secret("api"),
             "AIRFLOW__API_AUTH__JWT_SECRET": self._secret("jwt"),
-            "AIRFLOW__CORE__AUTH_MANAGER": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
+            "AIRFLOW__CORE__AUTH_MANAGER": _AUTH_MANAGER,
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.home / "dags"),
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",

@@ -19,7 +19,8 @@ def show_release(screen: Screen, workspace: Workspace) -> None:
     """Show the champion and let it answer three questions."""
     release = open_champion(workspace)
     counts = release.snapshot.manifest.counts
-    screen.say(f"\nrelease {short(release.id)} of corpus {workspace.corpus} serves: {counts.indexed} documents, {counts.chunks} chunks\n")
+    size = f"{counts.indexed} documents, {counts.chunks} chunks"
+    screen.say(f"\nrelease {short(release.id)} of corpus {workspace.corpus} serves: {size}\n")
     questions = sample_questions(release, workspace)
     for question, hits in zip(questions, release.search(questions, top_k=1) if questions else [], strict=True):
         screen.say(f"  ? {shown(question)}")
@@ -33,7 +34,11 @@ def show_next_steps(screen: Screen, workspace: Workspace, url: str, *, stays_up:
     users = ", ".join(f"{user} / {user}" for user in USERS)
     demo = workspace.corpus == _DEMO
     edit = "make demo-edit" if demo else f"edit a page in {workspace.config.source.path}"
-    screen.say(f"Airflow   {url}   login: {users}" if stays_up else f"Airflow was at {url} (login {users}) and is stopped now: ONCE=1")
+    screen.say(
+        f"Airflow   {url}   login: {users}"
+        if stays_up
+        else f"Airflow was at {url} (login {users}) and is stopped now: ONCE=1"
+    )
     screen.say("try       " + f'.venv/bin/tidegate search --corpus {workspace.corpus} "your question"')
     screen.say(f"          {edit}, then make run again: only what changed is embedded")
     screen.say(f"          .venv/bin/tidegate status; .venv/bin/tidegate verify --corpus {workspace.corpus}")
@@ -45,7 +50,11 @@ def sample_questions(release: OpenRelease, workspace: Workspace) -> list[str]:
     if workspace.corpus == _DEMO and rows.is_file():
         return _spread([row["question"] for row in map(json.loads, rows.read_text().splitlines()) if row["answerable"]])
     ledger = release.snapshot.ledger.select(["document", "title", "headings"]).to_pylist()
-    headings = [(row["headings"][-1].rpartition(" > ")[2] or row["title"] or Path(row["document"]).stem) for row in ledger if row["headings"]]
+    headings = [
+        (row["headings"][-1].rpartition(" > ")[2] or row["title"] or Path(row["document"]).stem)
+        for row in ledger
+        if row["headings"]
+    ]
     return _spread([heading for heading in headings if heading])
 
 

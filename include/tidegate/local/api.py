@@ -45,10 +45,19 @@ class AirflowApi:
     def apply(self, settings: AirflowSettings) -> None:
         """Create or update pools, variables and connections."""
         for pool in settings.pools:
-            body = {"name": pool.pool_name, "slots": pool.pool_slot, "description": pool.pool_description, "include_deferred": False}
+            body = {
+                "name": pool.pool_name,
+                "slots": pool.pool_slot,
+                "description": pool.pool_description,
+                "include_deferred": False,
+            }
             self._upsert("/api/v2/pools", pool.pool_name, body)
         for variable in settings.variables:
-            self._upsert("/api/v2/variables", variable.variable_name, {"key": variable.variable_name, "value": variable.variable_value})
+            self._upsert(
+                "/api/v2/variables",
+                variable.variable_name,
+                {"key": variable.variable_name, "value": variable.variable_value},
+            )
         for connection in settings.connections:
             extra = json.dumps(connection.conn_extra) if connection.conn_extra else None
             body = {
@@ -76,7 +85,9 @@ class AirflowApi:
                 return
             time.sleep(0.3)
         errors = self._call("GET", "/api/v2/importErrors")["import_errors"]
-        raise ApiError(f"Airflow does not know the DAG {dag_id}; import errors: {[item['stack_trace'] for item in errors]}", 404)
+        raise ApiError(
+            f"Airflow does not know the DAG {dag_id}; import errors: {[item['stack_trace'] for item in errors]}", 404
+        )
 
     def unpause(self, dag_id: str) -> None:
         """Let a DAG run."""
@@ -110,11 +121,13 @@ class AirflowApi:
     def _call(self, method: str, path: str, body: object = None, *, signed: bool = True) -> Any:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {self._token}"} if signed else {})}
-        request = urllib.request.Request(self._url + path, data=data, headers=headers, method=method)
+        request = urllib.request.Request(self._url + path, data=data, headers=headers, method=method)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - our own server
                 return json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
-            raise ApiError(f"{method} {path}: {error.code} {error.read().decode(errors='replace')[:500]}", error.code) from error
+            raise ApiError(
+                f"{method} {path}: {error.code} {error.read().decode(errors='replace')[:500]}", error.code
+            ) from error
         except (OSError, ValueError) as error:
             raise ApiError(f"{method} {path}: {error}", 0) from error

@@ -42,7 +42,9 @@ class TaskLogs:
         return [str(event) for line in tries[-1].read_text(errors="replace").splitlines() if (event := _event(line))]
 
 
-def stages_of(dag_id: str, run_id: str, tasks: Sequence[dict[str, Any]], names: Sequence[str], logs: TaskLogs) -> list[Stage]:
+def stages_of(
+    dag_id: str, run_id: str, tasks: Sequence[dict[str, Any]], names: Sequence[str], logs: TaskLogs
+) -> list[Stage]:
     """Return one stage per task name, mapped instances summed up."""
     stages = []
     for name in names:

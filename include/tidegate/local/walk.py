@@ -1,4 +1,4 @@
-"""``make run``: start Airflow, refresh a corpus through its scheduler, show the release answering, stay up until Ctrl-C."""
+"""``make run``: start Airflow, refresh a corpus through its scheduler, show it answering, stay up until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ class Walk:
         self._screen.show([Stage("airflow", "running", "starting", 0.0)])
         self._airflow.start()
         self._airflow.wait_until_healthy(
-            _START_SECONDS, lambda _: self._screen.show([Stage("airflow", "running", "starting", time.monotonic() - started)])
+            _START_SECONDS,
+            lambda _: self._screen.show([Stage("airflow", "running", "starting", time.monotonic() - started)]),
         )
         api = self._airflow.api()
         api.log_in()
@@ -147,12 +148,23 @@ def _corpus(home: Path, wanted: str) -> CorpusConfig:
     folders = corpora_folders(home)
     if not Path(wanted).expanduser().is_dir():
         if "/" in wanted:
-            raise SourceMissingError(f"CORPUS={wanted} is not a folder", next_action="give an existing folder, or the name of a corpus")
+            raise SourceMissingError(
+                f"CORPUS={wanted} is not a folder", next_action="give an existing folder, or the name of a corpus"
+            )
         return find_corpus(wanted, folders)
-    target = find_target(str(Path(wanted).expanduser().absolute()), None, open_store(_settings(home).variables[0].variable_value, base=home), folders)
+    target = find_target(
+        str(Path(wanted).expanduser().absolute()),
+        None,
+        open_store(_settings(home).variables[0].variable_value, base=home),
+        folders,
+    )
     path = home / STATE / "corpora" / f"{target.config.corpus}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    written = {"description": f"Made by make run CORPUS={wanted}", "source": {"path": target.config.source.path}, "refresh": {"schedule": None}}
+    written = {
+        "description": f"Made by make run CORPUS={wanted}",
+        "source": {"path": target.config.source.path},
+        "refresh": {"schedule": None},
+    }
     path.write_text(yaml.safe_dump(written, sort_keys=False), encoding="utf-8")
     return find_corpus(target.config.corpus, folders)
 
@@ -176,7 +188,9 @@ def main() -> int:
         sys.stdout.write("\nstopped\n")
         return 130 if options.once else 0
     except TidegateError as failure:
-        sys.stderr.write((f"make run: {failure.what}; {failure.next_action}" if failure.usage else failure.block()) + "\n")
+        sys.stderr.write(
+            (f"make run: {failure.what}; {failure.next_action}" if failure.usage else failure.block()) + "\n"
+        )
         return 2 if failure.usage else 1
     except ApiError as error:
         sys.stderr.write(f"make run: Airflow's API: {error}\n")

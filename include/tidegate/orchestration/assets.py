@@ -1,4 +1,4 @@
-"""The assets that DAGs hand to each other, per corpus. Names are the seams of the whole system: change them with care."""
+"""The assets that DAGs hand to each other, per corpus: the seams of the whole system."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from airflow.sdk import Asset
 
 
 def index_snapshot(corpus: str) -> Asset:
-    """A verified snapshot was committed; ``extra`` holds its digest and the counts of the refresh."""
+    """Return the asset of a committed snapshot; an event's ``extra`` holds its digest and the refresh's counts."""
     return Asset(name=f"index_snapshot.{corpus}", uri=f"x-tidegate://{corpus}/index_snapshot", group="tidegate")
 
 
 def release(corpus: str) -> Asset:
-    """A release became the champion; ``extra`` holds its id."""
+    """Return the asset of the champion release; an event's ``extra`` holds its id."""
     return Asset(name=f"release.{corpus}", uri=f"x-tidegate://{corpus}/release", group="tidegate")

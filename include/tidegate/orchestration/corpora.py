@@ -11,7 +11,7 @@ from tidegate.core.home import corpora_folders, project_home
 
 @dataclass(frozen=True, slots=True)
 class BrokenCorpus:
-    """A corpus file that cannot be used; it gets a DAG that says why, so that one typo does not take the others down."""
+    """A corpus file that cannot be used; its DAG says why, so that one typo does not take the others down."""
 
     corpus: str
     reason: str

@@ -21,7 +21,9 @@ def compose(corpus: str) -> dict[str, Any] | None:
             return None, f"release {candidate.release[:12]} was rolled back before; only a person may promote it again"
         if step.workspace.config.promotion.policy == "never":
             return None, f"release {candidate.release[:12]} is ready; promotion.policy is never"
-        return asdict(candidate), f"release {candidate.release[:12]} is ready, {(candidate.champion or 'nothing')[:12]} serves"
+        return asdict(
+            candidate
+        ), f"release {candidate.release[:12]} is ready, {(candidate.champion or 'nothing')[:12]} serves"
 
     return run_step(corpus, "compose", body)
 

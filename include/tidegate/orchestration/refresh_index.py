@@ -36,7 +36,9 @@ def embed(corpus: str, shard_name: str) -> int:
         shard = Shard.parse(shard_name)
         texts = shard_texts(load_texts(step.run, shard.plan), shard)
         if has_vectors(step.run, shard):
-            return len(texts), f"shard {shard.number + 1} of {shard.of}: {len(texts)} chunks were embedded by an earlier try"
+            return len(
+                texts
+            ), f"shard {shard.number + 1} of {shard.of}: {len(texts)} chunks were embedded by an earlier try"
         stage_vectors(step.run, shard, embed_texts(step.workspace, texts))
         return len(texts), f"shard {shard.number + 1} of {shard.of}: {len(texts)} chunks embedded"
 
@@ -54,7 +56,9 @@ def commit(corpus: str, shard_names: list[str]) -> dict[str, Any]:
         plan = load_plan(step.run, shards[0].plan)
         dimension = step.workspace.embedder_identity.dimension
         report = commit_plan(step.workspace, plan, load_vectors(step.run, shards, len(plan.capture.texts), dimension))
-        step.run.record("refresh", {"outcome": "done", **report.as_json(), "bytes_written": step.workspace.store.bytes_written})
+        step.run.record(
+            "refresh", {"outcome": "done", **report.as_json(), "bytes_written": step.workspace.store.bytes_written}
+        )
         return {"snapshot": report.snapshot, "documents": report.documents, "chunks": report.chunks}, report.summary()
 
     return run_step(corpus, "commit", body)

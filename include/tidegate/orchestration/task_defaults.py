@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Asset, AssetOrTimeSchedule, CronTriggerTimetable, DeadlineAlert, DeadlineReference, SyncCallback
+from airflow.sdk import Asset, AssetOrTimeSchedule, CronTriggerTimetable
+from airflow.sdk.definitions.callback import SyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from tidegate.core.config import AlertsConfig, CorpusConfig
 from tidegate.orchestration.alerts import deadline_missed, notifier_for
@@ -43,11 +45,6 @@ def task_arguments(corpus: CorpusConfig) -> dict[str, Any]:
         "on_retry_callback": [log_failure],
         "on_failure_callback": [*([notify] if notify else []), log_failure],  # the failure block stays last in the log
     }
-
-
-def embed_arguments() -> dict[str, Any]:
-    """Return the arguments of tasks that compute embeddings: they share the cores or GPUs of a pool."""
-    return {"pool": EMBED_POOL}
 
 
 def cron(expression: str | None, timezone: str) -> CronTriggerTimetable | None:

@@ -47,4 +47,6 @@ def failure_of(error: BaseException | str | None) -> TidegateError:
         seen = seen.__cause__
     if isinstance(error, BaseException):
         return UnexpectedError(f"{type(error).__name__}: {error}"[:500])
-    return UnexpectedError("the task was stopped from outside", next_action="see who stopped it in the audit log, then clear it")
+    return UnexpectedError(
+        "the task was stopped from outside", next_action="see who stopped it in the audit log, then clear it"
+    )

@@ -1,1 +1,1 @@
-"""Bytes to titled, structured blocks; one module per format. A document that cannot be parsed raises ``QuarantineError``."""
+"""Bytes to titled, structured blocks, one module per format; what cannot be parsed raises ``QuarantineError``."""

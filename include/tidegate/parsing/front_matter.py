@@ -20,10 +20,11 @@ def split_front_matter(text: str) -> tuple[Mapping[str, str], str]:
     if match is None or len(match[1]) > _MAX_CHARACTERS:
         return {}, text
     try:
-        if _ALIAS.search(match[1]):
-            raise yaml.YAMLError("anchors and aliases are not read")
-        loaded = yaml.load(match[1], Loader=_Loader)  # noqa: S506 - a safe loader
+        # Anchors and aliases can blow up a small text, so they are not expanded.
+        loaded = None if _ALIAS.search(match[1]) else yaml.load(match[1], Loader=_Loader)  # noqa: S506 - a safe loader
     except (yaml.YAMLError, ValueError, RecursionError):
+        loaded = None
+    if loaded is None:
         loaded = {key: value.strip().strip("\"'") for key, value in _PLAIN_LINE.findall(match[1])}
     if not isinstance(loaded, dict):
         return {}, text

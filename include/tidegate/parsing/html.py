@@ -14,12 +14,12 @@ from tidegate.parsing.text import decode
 
 VERSION = "1"
 
-_BOILERPLATE = ("script", "style", "noscript", "template", "nav", "footer", "aside", "svg", "iframe")
+_BOILERPLATE = ("title", "script", "style", "noscript", "template", "nav", "footer", "aside", "svg", "iframe")
 _IGNORED_META = re.compile(r"^(viewport|robots|generator|theme-color|color-scheme|og:|twitter:)", re.IGNORECASE)
 
 
 def parse_html(data: bytes) -> ParsedDocument:
-    """Parse an HTML page; ``<meta name content>`` becomes metadata, ``<main>`` or ``<article>`` is preferred as the body."""
+    """Parse a page; ``<meta name content>`` becomes metadata, ``<main>`` or ``<article>`` is preferred as the body."""
     declared = EncodingDetector.find_declared_encoding(data, is_html=True)
     soup = BeautifulSoup(decode(data, declared or "utf-8"), "html.parser")
     metadata = {
@@ -37,6 +37,11 @@ def parse_html(data: bytes) -> ParsedDocument:
 
 def _as_markdown(body: Tag) -> str:
     converter = MarkdownConverter(
-        heading_style="ATX", bullets="-", strip=["img"], escape_asterisks=False, escape_underscores=False, escape_misc=False
+        heading_style="ATX",
+        bullets="-",
+        strip=["img"],
+        escape_asterisks=False,
+        escape_underscores=False,
+        escape_misc=False,
     )
     return str(converter.convert_soup(body))

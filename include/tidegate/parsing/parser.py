@@ -22,7 +22,12 @@ KINDS: Mapping[str, str] = {
 }
 """File suffix (lower case) to parser."""
 
-VERSIONS: Mapping[str, str] = {"markdown": markdown.VERSION, "html": f"1.{markdown.VERSION}", "pdf": "1", "text": text.VERSION}
+VERSIONS: Mapping[str, str] = {
+    "markdown": markdown.VERSION,
+    "html": f"1.{markdown.VERSION}",
+    "pdf": "1",
+    "text": text.VERSION,
+}
 """Raised whenever a parser's output changes, so that its documents are parsed again. html.py and pdf.py are not
 imported here: only the sandbox loads them."""
 

@@ -1,8 +1,9 @@
-"""PDF to paragraphs and headings with page numbers, by pdfminer.six. Runs in the sandbox: a small file can be a bomb."""
+"""PDF to paragraphs and headings with page numbers, by pdfminer.six. Runs in the sandbox: a file can be a bomb."""
 
 from __future__ import annotations
 
 import io
+import itertools
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,7 +38,9 @@ def parse_pdf(data: bytes) -> ParsedDocument:
     A broken file raises whatever pdfminer trips over; the sandbox calls that ``corrupt``.
     """
     try:
-        lines = [line for number, page in enumerate(extract_pages(io.BytesIO(data)), 1) for line in _lines(page, number)]
+        lines = [
+            line for number, page in enumerate(extract_pages(io.BytesIO(data)), 1) for line in _lines(page, number)
+        ]
     except (PDFPasswordIncorrect, PDFEncryptionError) as error:
         raise QuarantineError("encrypted") from error
     if not lines:
@@ -55,7 +58,9 @@ def _lines(page: LTPage, number: int) -> Iterator[_Line]:
             if text:
                 sizes = [char.size for char in line if isinstance(char, LTChar)]
                 full = line.width >= _FULL_LINE * box.width
-                yield _Line(text, round(statistics.median(sizes), 1) if sizes else 0.0, number, number * 10_000 + at, full)
+                yield _Line(
+                    text, round(statistics.median(sizes), 1) if sizes else 0.0, number, number * 10_000 + at, full
+                )
 
 
 def _blocks(lines: list[_Line]) -> Iterator[Block]:
@@ -81,6 +86,6 @@ def _is_heading(line: _Line, body: float) -> bool:
 
 def _joined(lines: list[_Line]) -> str:
     text = lines[0].text
-    for previous, line in zip(lines, lines[1:], strict=False):
+    for previous, line in itertools.pairwise(lines):
         text += (" " if previous.full else "\n") + line.text
     return text

@@ -46,7 +46,9 @@ class Sandbox:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -111,7 +113,7 @@ def _in_child(kind: str, data: bytes, limits: SandboxLimits) -> bytes:
     os.close(write_end)
     deadline = time.monotonic() + limits.wall_seconds
     output = bytearray()
-    with open(read_end, "rb", buffering=0) as pipe:
+    with os.fdopen(read_end, "rb", buffering=0) as pipe:
         while time.monotonic() < deadline and len(output) <= limits.output_bytes:
             if select.select([pipe], [], [], 0.5)[0]:
                 part = pipe.read(1 << 16)
@@ -123,7 +125,10 @@ def _in_child(kind: str, data: bytes, limits: SandboxLimits) -> bytes:
     _, status = os.waitpid(child, 0)
     if os.WIFEXITED(status) and output and len(output) <= limits.output_bytes:
         return bytes(output)
-    return _refusal("too_complex", f"over {limits.wall_seconds} s, {limits.memory_bytes >> 20} MiB or {limits.output_bytes} bytes of text")
+    return _refusal(
+        "too_complex",
+        f"over {limits.wall_seconds} s, {limits.memory_bytes >> 20} MiB or {limits.output_bytes} bytes of text",
+    )
 
 
 def _parse_and_exit(kind: str, data: bytes, limits: SandboxLimits, write_end: int) -> None:
@@ -131,7 +136,7 @@ def _parse_and_exit(kind: str, data: bytes, limits: SandboxLimits, write_end: in
     try:
         resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
         resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds))
-        with open(write_end, "wb") as pipe:
+        with os.fdopen(write_end, "wb") as pipe:
             pipe.write(_outcome(kind, data))
     finally:
         os._exit(0)
@@ -153,7 +158,13 @@ def _parsed(kind: str, data: bytes) -> bytes:
     from tidegate.parsing.pdf import parse_pdf
 
     document = {"html": parse_html, "pdf": parse_pdf}[kind](data)
-    return json.dumps({"title": document.title, "blocks": [asdict(block) for block in document.blocks], "metadata": dict(document.metadata)}).encode()
+    return json.dumps(
+        {
+            "title": document.title,
+            "blocks": [asdict(block) for block in document.blocks],
+            "metadata": dict(document.metadata),
+        }
+    ).encode()
 
 
 def _refusal(reason: str, detail: str) -> bytes:

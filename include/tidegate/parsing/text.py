@@ -10,13 +10,13 @@ from tidegate.core.documents import Block, ParsedDocument, QuarantineError
 VERSION = "1"
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-_PARAGRAPH = re.compile(r"\n[ \t]*\n")
+_PARAGRAPH = re.compile(r"\n(?:[ \t]*\n)+")
 
 
 def decode(data: bytes, encoding: str = "utf-8") -> str:
     """Return the text of a document; a byte-order mark wins over ``encoding``.
 
-    Raises ``QuarantineError`` ``not_text`` for binary data and ``bad_encoding`` naming the offset of the first bad byte.
+    Raises ``QuarantineError``: ``not_text`` for binary data, ``bad_encoding`` with the offset of the first bad byte.
     """
     for bom, named in _BOMS:
         if data.startswith(bom):
@@ -34,4 +34,4 @@ def decode(data: bytes, encoding: str = "utf-8") -> str:
 def parse_text(text: str) -> ParsedDocument:
     """Parse plain text: blank lines part paragraphs; there is no title."""
     normal = text.replace("\r\n", "\n").replace("\r", "\n")
-    return ParsedDocument("", tuple(Block("text", part) for part in _PARAGRAPH.split(normal) if part.strip()))
+    return ParsedDocument("", tuple(Block("text", part) for part in _PARAGRAPH.split(normal.strip("\n")) if part.strip()))

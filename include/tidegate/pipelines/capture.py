@@ -36,28 +36,22 @@ class Capture:
     """(chunk id, context, text) of each distinct text without a vector in the parent, in reading order."""
 
 
-@dataclass(slots=True)
-class _Reading:
-    """What one pass over the suspects found."""
-
-    seen: dict[str, str] = field(default_factory=dict)
-    rows: dict[str, LedgerRow] = field(default_factory=dict)
-    copies: dict[str, str] = field(default_factory=dict)
-    """Document to a document of the parent with the same bytes."""
-    passages: dict[bytes, Passage] = field(default_factory=dict)
-
-
-def capture(workspace: Workspace, listing: Listing, parent: Snapshot | None, hints: Mapping[str, str | None]) -> Capture:
+def capture(
+    workspace: Workspace, listing: Listing, parent: Snapshot | None, hints: Mapping[str, str | None]
+) -> Capture:
     """Compare a listing with the parent snapshot and read what may have changed.
 
     Raises ``SourceEmptyError`` or ``QuarantineExceededError`` where a guard of the corpus refuses the change.
     """
     known = parent.known(workspace.recipes) if parent else {}
     if known and not listing.documents and not listing.unlisted and not workspace.config.source.allow_empty:
-        raise SourceEmptyError(f"the source of corpus {workspace.corpus} lists no document, but the index holds {len(known)}")
+        raise SourceEmptyError(
+            f"the source of corpus {workspace.corpus} lists no document, but the index holds {len(known)}"
+        )
     if parent and parent.manifest.embedder.space != workspace.embedder_identity.space:
         parent = None  # its vectors cannot be reused: every document is made anew, and only its names still count
-    reading = _read(workspace, suspects(listing, known, hints), known, reusable=_by_content(known) if parent else {})
+    reading = _Reading(workspace, known, reusable=_by_content(known) if parent else {})
+    reading.read_all(suspects(listing, known, hints))
     changes = diff(listing, known, reading.seen)
     rows = _new_rows(workspace, listing, parent, reading, changes)
     _refuse_excess(workspace, listing, known, rows)
@@ -74,69 +68,75 @@ def _by_content(known: Mapping[str, KnownDocument]) -> dict[tuple[str, str | Non
     }
 
 
-def _read(
-    workspace: Workspace,
-    listed: Sequence[ListedDocument],
-    known: Mapping[str, KnownDocument],
-    reusable: Mapping[tuple[str, str | None], str],
-) -> _Reading:
-    reading = _Reading()
-    parser = Parser()
-    progress = ProgressLog("read", "documents")
-    try:
-        for done, document in enumerate((item.document for item in listed), 1):
-            _read_document(workspace, parser, reading, document, known.get(document), reusable)
-            progress(done, len(listed))
-    finally:
-        parser.close()
-    return reading
+@dataclass
+class _Reading:
+    """One pass over the suspects, and what it found."""
 
+    workspace: Workspace
+    known: Mapping[str, KnownDocument]
+    reusable: Mapping[tuple[str, str | None], str]
+    """(sha256, kind) to a document of the parent whose row can be taken over."""
+    seen: dict[str, str] = field(default_factory=dict)
+    rows: dict[str, LedgerRow] = field(default_factory=dict)
+    copies: dict[str, str] = field(default_factory=dict)
+    """Document to a document of the parent with the same bytes."""
+    passages: dict[bytes, Passage] = field(default_factory=dict)
 
-def _read_document(
-    workspace: Workspace,
-    parser: Parser,
-    reading: _Reading,
-    document: str,
-    known: KnownDocument | None,
-    reusable: Mapping[tuple[str, str | None], str],
-) -> None:
-    kind = kind_of(document) or "text"
-    try:
-        data = workspace.source.read(document)
-    except QuarantineError as refused:
-        reading.seen[document] = f"!{refused.reason}"
-        reading.rows[document] = _refused(workspace, document, reading.seen[document], refused.reason, refused.detail)
-        return
-    sha256 = hashlib.sha256(data).hexdigest()
-    reading.seen[document] = sha256
-    if known and known.current and known.seen == sha256:
-        return
-    if (sha256, kind) in reusable:
-        reading.copies[document] = reusable[sha256, kind]
-        return
-    try:
+    def read_all(self, listed: Sequence[ListedDocument]) -> None:
+        """Read every suspect; one that fails becomes a quarantined row."""
+        parser = Parser()
+        progress = ProgressLog("read", "documents")
+        try:
+            for done, item in enumerate(listed, 1):
+                self._read(item.document, parser)
+                progress(done, len(listed))
+        finally:
+            parser.close()
+
+    def _read(self, document: str, parser: Parser) -> None:
+        try:
+            data = self.workspace.source.read(document)
+        except QuarantineError as refused:
+            self.seen[document] = f"!{refused.reason}"
+            self.rows[document] = _refused(self.workspace, document, f"!{refused.reason}", refused)
+            return
+        sha256 = hashlib.sha256(data).hexdigest()
+        self.seen[document] = sha256
+        known = self.known.get(document)
+        content = (sha256, kind_of(document))
+        if known and known.current and known.seen == sha256:
+            return
+        if content in self.reusable:
+            self.copies[document] = self.reusable[content]
+            return
+        try:
+            self.rows[document] = self._parsed(document, sha256, data, parser)
+        except QuarantineError as refused:
+            self.rows[document] = _refused(self.workspace, document, sha256, refused)
+
+    def _parsed(self, document: str, sha256: str, data: bytes, parser: Parser) -> LedgerRow:
+        kind = kind_of(document) or "text"
         parsed = parser.parse(kind, data)
-        passages = split(parsed, workspace.tokenizer, workspace.limits)
-    except QuarantineError as refused:
-        reading.rows[document] = _refused(workspace, document, sha256, refused.reason, refused.detail)
-        return
-    reading.passages.update((passage.chunk_id, passage) for passage in passages)
-    reading.rows[document] = LedgerRow(
-        document=document,
-        kind=kind,
-        seen=sha256,
-        sha256=sha256,
-        recipe=workspace.recipes[kind],
-        title=parsed.title,
-        metadata=parsed.metadata,
-        chunks=tuple(passage.chunk_id for passage in passages),
-        headings=tuple(passage.heading for passage in passages),
-    )
+        passages = split(parsed, self.workspace.tokenizer, self.workspace.limits)
+        self.passages.update((passage.chunk_id, passage) for passage in passages)
+        return LedgerRow(
+            document=document,
+            kind=kind,
+            seen=sha256,
+            sha256=sha256,
+            recipe=self.workspace.recipes[kind],
+            title=parsed.title,
+            metadata=parsed.metadata,
+            chunks=tuple(passage.chunk_id for passage in passages),
+            headings=tuple(passage.heading for passage in passages),
+        )
 
 
-def _refused(workspace: Workspace, document: str, seen: str, reason: str, detail: str = "") -> LedgerRow:
+def _refused(workspace: Workspace, document: str, seen: str, refused: QuarantineError) -> LedgerRow:
     kind = kind_of(document) or "text"
-    return LedgerRow(document, kind, seen, recipe=workspace.recipes[kind], problem=reason, detail=detail)
+    return LedgerRow(
+        document, kind, seen, recipe=workspace.recipes[kind], problem=refused.reason, detail=refused.detail
+    )
 
 
 def _new_rows(
@@ -146,7 +146,7 @@ def _new_rows(
     problems = {listed.document: listed.problem for listed in listing.documents if listed.problem}
     changed = sorted([*changes.added, *changes.modified, *(new for _, new in changes.moved)])
     rows = {
-        document: _refused(workspace, document, f"!{problems[document]}", problems[document])
+        document: _refused(workspace, document, f"!{problems[document]}", QuarantineError(problems[document]))
         if document in problems
         else reading.rows.get(document)
         for document in changed

@@ -44,7 +44,9 @@ def choose_stored(store: ArtifactStore, name: str | None) -> str:
         return held[0]
     if name is None:
         what = f"several corpora ({', '.join(held)}); say which with --corpus" if held else "no corpus yet"
-        raise CorpusUnknownError(f"the store {store.uri} holds {what}", next_action="run 'tidegate refresh <folder>' or pass --corpus")
+        raise CorpusUnknownError(
+            f"the store {store.uri} holds {what}", next_action="run 'tidegate refresh <folder>' or pass --corpus"
+        )
     if name not in held:
         raise CorpusUnknownError(f"the store {store.uri} holds no corpus {name!r}{suggest(name, held)}")
     return name
@@ -67,7 +69,9 @@ def find_target(target: str, name: str | None, store: ArtifactStore, folders: tu
         known = corpus_files(folders)
         raise CorpusUnknownError(f"{target!r} is neither a folder nor a corpus{suggest(target, known)}")
     if not folder.is_dir():
-        raise SourceMissingError(f"the source folder {folder} {'is not a folder' if folder.exists() else 'does not exist'}")
+        raise SourceMissingError(
+            f"the source folder {folder} {'is not a folder' if folder.exists() else 'does not exist'}"
+        )
     chosen, continues = (name, None) if name else _name_for(folder, store)
     values = {"corpus": chosen, "source": {"path": str(folder), "allow_empty": True}}
     config = parse_corpus(values, where=f"--corpus {chosen}" if name else str(folder))
@@ -83,7 +87,7 @@ def remember_folder(store: ArtifactStore, config: CorpusConfig) -> None:
 
 
 def _name_for(folder: Path, store: ArtifactStore) -> tuple[str, str | None]:
-    """Return (corpus, folder it was read from before): the corpus of this folder, of the one that moved here, or a new one."""
+    """Return (corpus, former folder): the corpus of this folder, of the folder that moved here, or a new one."""
     noted = {}
     for corpus in stored_corpora(store):
         stored = store.read(_note_key(corpus))

@@ -52,7 +52,7 @@ def ranked_documents(hits: Sequence[Hit]) -> list[str]:
 
 
 def resolve_document(name: str, documents: Sequence[str]) -> str | None:
-    """Return the document that a question's evidence means: its path, or the only one that shares a path suffix with it."""
+    """Return the document that an evidence path means: itself, or the only one that shares a path suffix with it."""
     if name in documents:
         return name
     matches = [document for document in documents if document.endswith(f"/{name}") or name.endswith(f"/{document}")]

@@ -94,7 +94,9 @@ def _release(workspace: Workspace, snapshot: str) -> Release:
         decoding=None,
         access_policy=None,
     )
-    return Release(bundle=bundle, serving_mode="rag", dataset=None, evaluation=None, results=None, gate_policy=_policy(workspace))
+    return Release(
+        bundle=bundle, serving_mode="rag", dataset=None, evaluation=None, results=None, gate_policy=_policy(workspace)
+    )
 
 
 def _policy(workspace: Workspace) -> str:

@@ -1,4 +1,4 @@
-"""Refresh an index: detect what changed, embed what is new, commit a verified snapshot. The DAG of this name runs these steps.
+"""Refresh an index: detect what changed, embed what is new, commit a verified snapshot. The DAG runs these steps.
 
 The head moves last, after everything it names was written and read back. A kill at any point leaves the old snapshot,
 and the next run repeats the work and loses none.
@@ -40,8 +40,16 @@ class Plan:
     def summary(self) -> str:
         """Return what is to be done, in one line for a log."""
         changes = self.capture.changes
-        counts = {"added": changes.added, "modified": changes.modified, "moved": changes.moved, "deleted": changes.deleted}
-        found = ", ".join(f"{len(documents)} {name}" for name, documents in counts.items() if documents) or "settings changed"
+        counts = {
+            "added": changes.added,
+            "modified": changes.modified,
+            "moved": changes.moved,
+            "deleted": changes.deleted,
+        }
+        found = (
+            ", ".join(f"{len(documents)} {name}" for name, documents in counts.items() if documents)
+            or "settings changed"
+        )
         return f"documents: {found}, {self.files_opened} opened; chunks: {len(self.capture.texts)} to embed"
 
 
@@ -62,7 +70,14 @@ class RefreshReport:
         documents = ", ".join(f"{count} {name}" for name, count in self.documents.items() if count or name == "total")
         chunks = ", ".join(f"{count} {name}" for name, count in self.chunks.items())
         bad = [f"in quarantine: {item['document']}: {item['reason']}" for item in self.quarantine]
-        return "\n".join([*bad, f"documents: {documents}; {self.files_opened} opened", f"chunks: {chunks}", f"snapshot {self.snapshot[:12]}"])
+        return "\n".join(
+            [
+                *bad,
+                f"documents: {documents}; {self.files_opened} opened",
+                f"chunks: {chunks}",
+                f"snapshot {self.snapshot[:12]}",
+            ]
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain values."""
@@ -81,14 +96,16 @@ def detect(workspace: Workspace) -> Plan | RefreshReport:
     Where every hint of the listing is known, no document is opened and the index itself is not read.
     """
     base = read_head(workspace.store, workspace.corpus)
-    listing = workspace.source.list()
+    listing = workspace.source.list_documents()
     hints = hints_of(listing)
     remembered = load_hints(workspace.store, keys.hints(workspace.corpus, workspace.config.source.kind))
     if not base.snapshot or remembered.snapshot != base.snapshot:
         remembered = Hints()
     vouched = hints == remembered.documents and None not in hints.values() and not listing.unlisted
     if base.snapshot and vouched and remembered.settings == workspace.settings_digest:
-        return _unchanged(read_manifest(workspace.store, workspace.corpus, base.snapshot), base.snapshot, files_opened=0)
+        return _unchanged(
+            read_manifest(workspace.store, workspace.corpus, base.snapshot), base.snapshot, files_opened=0
+        )
 
     from tidegate.indexing.snapshot import Snapshot
     from tidegate.pipelines.capture import capture
@@ -112,11 +129,13 @@ def embed(workspace: Workspace, texts: Sequence[tuple[bytes, str, str]]) -> NDAr
         return np.zeros((0, workspace.embedder_identity.dimension), dtype=np.float32)
     from tidegate.core.documents import embedded_text
 
-    return workspace.embedder.embed([embedded_text(context, text) for _, context, text in texts], ProgressLog("embed", "chunks"))
+    return workspace.embedder.embed(
+        [embedded_text(context, text) for _, context, text in texts], ProgressLog("embed", "chunks")
+    )
 
 
 def commit(workspace: Workspace, plan: Plan, vectors: NDArray[np.float32]) -> RefreshReport:
-    """Build, verify and commit the next snapshot; raise ``CommitLostError`` if the head has moved since :func:`detect`."""
+    """Build, verify and commit the next snapshot; raise ``CommitLostError`` if the head moved since :func:`detect`."""
     from tidegate.indexing.builder import build_snapshot
     from tidegate.indexing.segment import ChunkRow
     from tidegate.indexing.snapshot import Snapshot
@@ -138,7 +157,11 @@ def commit(workspace: Workspace, plan: Plan, vectors: NDArray[np.float32]) -> Re
 
 
 def _remember(workspace: Workspace, snapshot: str, hints: dict[str, str | None]) -> None:
-    save_hints(workspace.store, keys.hints(workspace.corpus, workspace.config.source.kind), Hints(snapshot, workspace.settings_digest, hints))
+    save_hints(
+        workspace.store,
+        keys.hints(workspace.corpus, workspace.config.source.kind),
+        Hints(snapshot, workspace.settings_digest, hints),
+    )
 
 
 def _require_complete(workspace: Workspace, unlisted: tuple[str, ...]) -> None:
@@ -169,8 +192,19 @@ def _counted(
     unchanged = manifest.counts.listed - len(bad) - sum(counts.values())
     return RefreshReport(
         snapshot=snapshot,
-        documents={"total": manifest.counts.listed, **counts, "deleted": len(changes.deleted), "quarantined": len(bad), "unchanged": unchanged},
-        chunks={"live": manifest.counts.chunks, "embedded": embedded, "reused": manifest.counts.chunks - embedded, "removed": removed},
+        documents={
+            "total": manifest.counts.listed,
+            **counts,
+            "deleted": len(changes.deleted),
+            "quarantined": len(bad),
+            "unchanged": unchanged,
+        },
+        chunks={
+            "live": manifest.counts.chunks,
+            "embedded": embedded,
+            "reused": manifest.counts.chunks - embedded,
+            "removed": removed,
+        },
         files_opened=files_opened,
         quarantine=[{"document": item.document, "reason": item.reason} for item in manifest.quarantine],
     )

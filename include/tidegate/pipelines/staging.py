@@ -57,7 +57,7 @@ class Shard:
 
 
 def stage_plan(run: Run, plan: Plan, shard_bytes: int) -> list[Shard]:
-    """Stage a plan and return its shards: at least one, at most :data:`MAX_SHARDS`, of about ``shard_bytes`` of text."""
+    """Stage a plan; return its shards: at least one, at most :data:`MAX_SHARDS`, of about ``shard_bytes`` of text."""
     head = plan.base.head.model_dump() if plan.base.head else None
     meta = canonical_json(
         {
@@ -72,7 +72,9 @@ def stage_plan(run: Run, plan: Plan, shard_bytes: int) -> list[Shard]:
     )
     rows = _to_bytes(document_table(plan.capture.rows))
     columns = list(zip(*plan.capture.texts, strict=True)) or [(), (), ()]
-    texts = _to_bytes(pa.table([pa.array(column, field.type) for column, field in zip(columns, _TEXTS, strict=True)], schema=_TEXTS))
+    texts = _to_bytes(
+        pa.table([pa.array(column, field.type) for column, field in zip(columns, _TEXTS, strict=True)], schema=_TEXTS)
+    )
     name = sha256_hex(meta + rows + texts)[:12]
     for part, data in (("plan.json", meta), ("rows.arrow", rows), ("texts.arrow", texts)):
         run.stage(f"{name}/{part}", data)
@@ -142,7 +144,7 @@ def _to_bytes(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_table(table)
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue())
 
 
 def _from_bytes(data: bytes) -> pa.Table:

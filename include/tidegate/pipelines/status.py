@@ -34,8 +34,8 @@ def corpus_status(store: ArtifactStore, corpus: str) -> dict[str, Any]:
 
 def release_history(store: ArtifactStore, corpus: str, limit: int) -> list[dict[str, Any]]:
     """Return the newest entries of the champion channel, newest first."""
-    written = {found.key: found.modified for found in store.list(f"{corpus}/channels/{CHAMPION}/entries/")}
-    rows = []
+    written = {found.key: found.modified for found in store.list_keys(f"{corpus}/channels/{CHAMPION}/entries/")}
+    rows: list[dict[str, Any]] = []
     for digest, entry in Channel(store, corpus).history():
         if len(rows) == limit:
             break

@@ -30,7 +30,7 @@ class VerifiedCorpus:
 def verify_corpus(store: ArtifactStore, corpus: str) -> VerifiedCorpus:
     """Check the head snapshot, the channel's whole chain, its releases and their snapshots.
 
-    Raises ``ObjectMissingError``, ``ObjectCorruptError`` or ``SnapshotInvalidError`` with the first thing that is wrong.
+    Raises ``ObjectMissingError``, ``ObjectCorruptError`` or ``SnapshotInvalidError`` for the first thing that is wrong.
     """
     head = read_head(store, corpus)
     snapshots = {head.snapshot} if head.snapshot else set()
@@ -40,7 +40,9 @@ def verify_corpus(store: ArtifactStore, corpus: str) -> VerifiedCorpus:
     for place, (digest, entry) in enumerate(chain):
         expected = len(chain) - place
         if entry.seq != expected:
-            raise SnapshotInvalidError(f"entry {digest[:12]} has seq {entry.seq} at place {expected} of channel champion")
+            raise SnapshotInvalidError(
+                f"entry {digest[:12]} has seq {entry.seq} at place {expected} of channel champion"
+            )
     if state.head and chain and (state.head.release, state.head.op_id) != (chain[0][1].release, chain[0][1].op_id):
         raise SnapshotInvalidError("the head of channel champion does not match its entry")
     releases = {entry.release for _, entry in chain}

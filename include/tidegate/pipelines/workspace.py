@@ -83,15 +83,18 @@ class Workspace:
         """Chunk sizes; raise ``ConfigInvalidError`` if the embedder would truncate."""
         room = self.embedder_identity.max_tokens - _SPECIAL_TOKENS
         if self.config.chunking.max_tokens > room:
-            raise ConfigInvalidError(
-                f"chunking.max_tokens is {self.config.chunking.max_tokens}, but {self.embedder_identity.id} takes at most {room}"
-            )
+            wanted, model = self.config.chunking.max_tokens, self.embedder_identity.id
+            raise ConfigInvalidError(f"chunking.max_tokens is {wanted}, but {model} takes at most {room}")
         return splitter.Limits(self.config.chunking.max_tokens, self.config.chunking.min_tokens)
 
     @cached_property
     def recipes(self) -> dict[str, str]:
         """Per kind of document, the digest of all that decides its chunks and vectors."""
-        chunking = {"splitter": splitter.VERSION, **self.config.chunking.model_dump(), "space": self.embedder_identity.space}
+        chunking = {
+            "splitter": splitter.VERSION,
+            **self.config.chunking.model_dump(),
+            "space": self.embedder_identity.space,
+        }
         return {kind: digest_of({"parser": VERSIONS[kind], **chunking})[:16] for kind in sorted(set(KINDS.values()))}
 
     @cached_property

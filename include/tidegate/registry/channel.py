@@ -115,7 +115,7 @@ class Channel:
         return True
 
     def rollback(self, release: str, reason: str) -> None:
-        """Restore a release; a concurrent promotion is read again and rolled back over, so that the rollback stands last."""
+        """Restore a release; over a concurrent promotion it is tried again, so that the rollback stands last."""
         while True:
             try:
                 self.apply(Promotion("rollback", release, self.read().entry, reason=reason))

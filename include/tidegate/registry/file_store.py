@@ -62,7 +62,7 @@ class FileStore:
         with _answers(self.uri, key), self._written(data) as scratch:
             self._rename(scratch, self._path(key))
 
-    def list(self, prefix: str) -> Iterator[StoredKey]:
+    def list_keys(self, prefix: str) -> Iterator[StoredKey]:
         """Yield the objects below ``prefix`` in key order."""
         folder = self._path(prefix.rpartition("/")[0]) if "/" in prefix else self.root
         found = []
@@ -121,7 +121,7 @@ class FileStore:
     def _rename(self, scratch: Path, path: Path) -> None:
         size = scratch.stat().st_size
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(scratch, path)
+        scratch.replace(path)
         self.bytes_written += size
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -1,4 +1,4 @@
-"""What a run keeps for itself: its record for people, and staged bytes for its own later tasks. Nothing relies on it later."""
+"""What a run keeps for itself: its record for people, and staged bytes for its own later tasks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ class Run:
 
     def has_staged(self, name: str) -> bool:
         """Tell whether bytes are staged under a name."""
-        return any(found.key == self._key(f"staged/{name}") for found in self.store.list(self._key(f"staged/{name}")))
+        return any(
+            found.key == self._key(f"staged/{name}") for found in self.store.list_keys(self._key(f"staged/{name}"))
+        )
 
     def _key(self, name: str) -> str:
         return f"{keys.runs(self.corpus)}{self.name}/{name}"
@@ -55,6 +57,10 @@ def newest_run(store: ArtifactStore, corpus: str) -> dict[str, Any]:
     if not names:
         return {}
     prefix = f"{keys.runs(corpus)}{names[-1]}/"
-    found = [item.key for item in store.list(prefix) if item.key.count("/") == prefix.count("/") and item.key.endswith(".json")]
+    found = [
+        item.key
+        for item in store.list_keys(prefix)
+        if item.key.count("/") == prefix.count("/") and item.key.endswith(".json")
+    ]
     records = {key.rpartition("/")[2].removesuffix(".json"): store.read(key) for key in found}
     return {step: json.loads(stored.data) for step, stored in records.items() if stored is not None}

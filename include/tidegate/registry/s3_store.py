@@ -31,15 +31,22 @@ _SINGLE_PUT_BYTES = 5_000_000_000
 
 
 class S3Store:
-    """Objects under ``s3://bucket/prefix``; an object's version is its ETag. ``cache`` keeps immutable objects locally."""
+    """Objects under ``s3://bucket/prefix``; a version is an ETag. ``cache`` keeps immutable objects locally."""
 
-    def __init__(self, bucket: str, prefix: str, *, cache: Path | None = None, session: dict[str, Any] | None = None) -> None:
-        """``session`` holds client arguments such as credentials, region_name and endpoint_url; the usual AWS chain fills the rest."""
+    def __init__(
+        self, bucket: str, prefix: str, *, cache: Path | None = None, session: dict[str, Any] | None = None
+    ) -> None:
+        """``session`` holds client arguments (credentials, region_name, endpoint_url); the AWS chain fills the rest."""
         self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
         self.bytes_written = 0
         self._bucket = bucket
         self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        self._cache = cache or Path(tempfile.gettempdir()) / f"tidegate-{os.getuid()}" / hashlib.sha256(self.uri.encode()).hexdigest()[:12]
+        self._cache = (
+            cache
+            or Path(tempfile.gettempdir())
+            / f"tidegate-{os.getuid()}"
+            / hashlib.sha256(self.uri.encode()).hexdigest()[:12]
+        )
         self._reads = _client(session, attempts=4)
         self._writes = _client(session, attempts=1)
 
@@ -64,7 +71,7 @@ class S3Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as scratch:
             scratch.write(stored.data)
-        os.replace(scratch.name, path)
+        Path(scratch.name).replace(path)
         return path
 
     def create(self, key: str, data: bytes | Path) -> None:
@@ -79,20 +86,30 @@ class S3Store:
         """Write or overwrite an object that nothing else relies on."""
         self._put(key, data)
 
-    def list(self, prefix: str) -> Iterator[StoredKey]:
+    def list_keys(self, prefix: str) -> Iterator[StoredKey]:
         """Yield the objects below ``prefix`` in key order, 1,000 to a request."""
         try:
-            for page in self._reads.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix + prefix):
+            for page in self._reads.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._prefix + prefix
+            ):
                 for found in page.get("Contents", []):
-                    yield StoredKey(found["Key"].removeprefix(self._prefix), found["Size"], found["LastModified"].timestamp())
+                    yield StoredKey(
+                        found["Key"].removeprefix(self._prefix), found["Size"], found["LastModified"].timestamp()
+                    )
         except (ClientError, BotoCoreError) as error:
             self._raise(error, prefix)
 
     def children(self, prefix: str) -> list[str]:
         """Return the names of the folders directly below ``prefix``."""
         try:
-            pages = self._reads.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix + prefix, Delimiter="/")
-            return [found["Prefix"].rstrip("/").rpartition("/")[2] for page in pages for found in page.get("CommonPrefixes", [])]
+            pages = self._reads.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=self._prefix + prefix, Delimiter="/"
+            )
+            return [
+                found["Prefix"].rstrip("/").rpartition("/")[2]
+                for page in pages
+                for found in page.get("CommonPrefixes", [])
+            ]
         except (ClientError, BotoCoreError) as error:
             self._raise(error, prefix)
 
@@ -109,8 +126,9 @@ class S3Store:
         body = data if isinstance(data, bytes) else data.read_bytes()
         if len(body) > _SINGLE_PUT_BYTES:
             raise ValueError(f"{key} has {len(body)} bytes; one request takes at most {_SINGLE_PUT_BYTES}")
+        put: Any = self._writes.put_object
         try:
-            self._writes.put_object(Bucket=self._bucket, Key=self._prefix + key, Body=body, ChecksumAlgorithm="SHA256", **condition)  # type: ignore[arg-type]
+            put(Bucket=self._bucket, Key=self._prefix + key, Body=body, ChecksumAlgorithm="SHA256", **condition)
         except (ClientError, BotoCoreError) as error:
             self._raise(error, key, conditional=bool(condition))
         self.bytes_written += len(body)
@@ -119,20 +137,21 @@ class S3Store:
     def _raise(self, error: ClientError | BotoCoreError, key: str, *, conditional: bool = False) -> NoReturn:
         code = _code(error)
         status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0) if isinstance(error, ClientError) else 0
-        if conditional and (status == 412 or code in _ABSENT and code != "NoSuchBucket"):
+        if conditional and (status == 412 or code in _ABSENT):
             raise PreconditionFailedError(key) from error
         if conditional and status == 409:
             raise ConflictError(key) from error
         if isinstance(error, NoCredentialsError | PartialCredentialsError) or code in _DENIED:
-            raise StoreDeniedError(f"{self.uri}: {_one_line(error)} ({key or 'list'})") from error
+            raise StoreDeniedError(f"{self.uri}: {_one_line(error)} ({key or 'listing'})") from error
         if code == "NoSuchBucket":
             raise StoreDeniedError(f"{self.uri}: the bucket {self._bucket!r} does not exist") from error
-        raise StoreUnavailableError(f"{self.uri}: {_one_line(error)} ({key or 'list'})") from error
+        raise StoreUnavailableError(f"{self.uri}: {_one_line(error)} ({key or 'listing'})") from error
 
 
 def _client(session: dict[str, Any] | None, *, attempts: int) -> S3Client:
     config = Config(retries={"total_max_attempts": attempts, "mode": "standard"}, connect_timeout=10, read_timeout=60)
-    return boto3.client("s3", config=config, **(session or {}))
+    # A session of its own: boto3's default one would keep the credentials that it saw first.
+    return boto3.session.Session().client("s3", config=config, **(session or {}))
 
 
 def _code(error: ClientError | BotoCoreError) -> str:

@@ -12,7 +12,7 @@ from tidegate.core.protocols import ArtifactStore
 
 
 def open_store(uri: str, *, base: Path, session: dict[str, Any] | None = None) -> ArtifactStore:
-    """Return the store at ``uri``; a plain path is a folder, relative to ``base``. Nothing is created until the first write.
+    """Return the store at ``uri``; a plain path is a folder relative to ``base``. Nothing is created before a write.
 
     :param session: boto3 client arguments for S3 (credentials, region, endpoint).
     """

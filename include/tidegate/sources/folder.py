@@ -20,7 +20,7 @@ from tidegate.core.documents import ListedDocument, Listing, QuarantineError
 from tidegate.core.errors import SourceMissingError
 
 if TYPE_CHECKING:
-    from pathspec import PathSpec
+    from pathspec import GitIgnoreSpec
 
 _SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__"})
 _FINE_GRANULARITY_NS = 50_000_000
@@ -49,7 +49,7 @@ class FolderSource:
         self._exclude = _patterns(exclude)
         self._paths: dict[str, str] = {}
 
-    def list(self) -> Listing:
+    def list_documents(self) -> Listing:
         """List all documents by stat; raise ``SourceMissingError`` if the root is not a folder that can be listed."""
         if not self._root.is_dir():
             state = "is not a folder" if self._root.exists() else "does not exist"
@@ -63,7 +63,7 @@ class FolderSource:
         return Listing(documents, tuple(unlisted))
 
     def read(self, document: str) -> bytes:
-        """Return a document's bytes; raise ``QuarantineError`` if it is not a readable, settled file inside the root."""
+        """Return a document's bytes; raise ``QuarantineError`` unless it is a settled file inside the root."""
         path = self._paths.get(document, document)
         for _ in range(2):
             data, settled = self._read_once(path)
@@ -95,13 +95,13 @@ class FolderSource:
         document = _identity(path)
         is_link = entry.is_symlink()
         problem = self._link_problem(path) if is_link else ""
-        leads_to_folder = is_link and os.path.isdir(entry.path)
+        leads_to_folder = is_link and Path(entry.path).is_dir()
         if leads_to_folder and not problem:
             return None  # its documents are listed where they are
         if not leads_to_folder and not (self._accepts(document) and self._wanted(document)):
             return None
         try:
-            status = os.stat(entry.path) if is_link and not problem else entry.stat(follow_symlinks=False)
+            status = Path(entry.path).stat() if is_link and not problem else entry.stat(follow_symlinks=False)
         except FileNotFoundError:
             return None
         if not problem and not stat.S_ISREG(status.st_mode):
@@ -120,7 +120,7 @@ class FolderSource:
 
     def _link_problem(self, path: str) -> str:
         target = os.path.realpath(self._root / path)
-        if not os.path.exists(target):
+        if not Path(target).exists():
             return "broken_link"
         inside = os.path.commonpath([target, os.path.realpath(self._root)]) == os.path.realpath(self._root)
         return "" if inside else "outside_root"
@@ -134,7 +134,7 @@ class FolderSource:
             raise QuarantineError(reason, error.strerror or "") from error
         self.opened += 1
         try:
-            with open(descriptor, "rb", closefd=True) as file:
+            with os.fdopen(descriptor, "rb") as file:
                 before = os.fstat(descriptor)
                 if not stat.S_ISREG(before.st_mode):
                     raise QuarantineError("not_regular")
@@ -144,7 +144,9 @@ class FolderSource:
             raise QuarantineError("unreadable", error.strerror or "") from error
         if len(data) > self._max_bytes:
             raise QuarantineError("too_large", f"over {self._max_bytes} bytes")
-        return data, (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size) and len(data) == after.st_size
+        return data, (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size) and len(
+            data
+        ) == after.st_size
 
     def _open_inside(self, path: str) -> int:
         """Open a file step by step from the root without following links, so that a swapped folder cannot lead out."""
@@ -162,12 +164,12 @@ class FolderSource:
             os.close(folder)
 
 
-def _patterns(lines: Sequence[str]) -> PathSpec | None:
+def _patterns(lines: Sequence[str]) -> GitIgnoreSpec | None:
     if not lines:
         return None
-    from pathspec import GitIgnoreSpec
+    import pathspec
 
-    return GitIgnoreSpec.from_lines(lines)
+    return pathspec.GitIgnoreSpec.from_lines(lines)
 
 
 def _identity(path: str) -> str:

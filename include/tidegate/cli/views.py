@@ -1,0 +1,100 @@
+"""Results as people read them: one function per command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tidegate.cli.output import note, passage, say, short, shown, table, when
+
+if TYPE_CHECKING:
+    from tidegate.pipelines.evaluate_retrieval import RetrievalResult
+    from tidegate.pipelines.promote_release import Candidate
+    from tidegate.pipelines.refresh_index import RefreshReport
+
+_MORE = 5
+
+
+def show_refresh(corpus: str, report: RefreshReport, candidate: Candidate, result: Mapping[str, Any]) -> None:
+    """Show counts, quarantine and what serves now."""
+    say(table(["documents", *report.documents], [["", *report.documents.values()]]))
+    say()
+    say(table(["chunks", *report.chunks], [["", *report.chunks.values()]]))
+    if report.quarantine:
+        say()
+        say(table(["quarantined", "reason"], [[item["document"], item["reason"]] for item in report.quarantine]))
+    say()
+    ready = "" if candidate.is_champion else f" (release {short(candidate.release)} is ready but not promoted)"
+    opened, written = f"{result['files_opened']} documents opened", f"{result['bytes_written']:,} bytes written"
+    served = short(candidate.champion)
+    say(f"corpus {corpus} serves release {served}{ready}: {opened}, {written}, {result['seconds']:.1f} s")
+
+
+def show_passages(question: str, passages: Sequence[Mapping[str, Any]]) -> None:
+    """Show ranked passages under their question."""
+    say(f"? {shown(question)}")
+    if not passages:
+        say("  no passage matches")
+    for rank, item in enumerate(passages, 1):
+        also = f" and {len(item['also_in'])} more" if item["also_in"] else ""
+        heading = f" > {shown(item['heading'])}" if item["heading"] else ""
+        say(f"{rank:>3}. {shown(item['document'])}{also}{heading}  [{item['score']:.3f}]")
+        say(passage(item["text"]))
+    say()
+
+
+def show_metrics(result: RetrievalResult, release: str) -> None:
+    """Show one row of metrics per search mode."""
+    names = list(result.modes["hybrid"])
+    left_out = f"{result.unanswerable} unanswerable left out"
+    say(f"{result.scored} questions scored by document, {left_out}; release {short(release)}\n")
+    say(table(["mode", *names], [[mode, *metrics.values()] for mode, metrics in result.modes.items()]))
+
+
+def note_unresolved(unresolved: Sequence[str], release: str) -> None:
+    """Say which evidence is not in the release and therefore not scored."""
+    if unresolved:
+        names = ", ".join(shown(name) for name in unresolved[:_MORE]) + (", …" if len(unresolved) > _MORE else "")
+        what = f"{len(unresolved)} evidence documents are not, or not unambiguously, in release {short(release)}"
+        note(f"{what} and are left out: {names}")
+
+
+def show_status(found: Sequence[Mapping[str, Any]]) -> None:
+    """Show a row per corpus, then what needs attention."""
+    headings = ["corpus", "version", "release", "documents", "chunks", "segments", "quarantined", "last run", "current"]
+    say(table(headings, [_status_row(item) for item in found]))
+    for item in found:
+        for bad in item["quarantine"]:
+            say(f"  {item['corpus']}: {shown(bad['document'])} is in quarantine: {bad['reason']}")
+        for step, record in item["last_run"].items():
+            failure = record.get("failure")
+            if failure:
+                say(f"  {item['corpus']}: {step} failed with {failure['code']}: {failure['what']}")
+                say(f"  {item['corpus']}: next: {failure['next_action']}")
+
+
+def show_history(corpus: str, history: Sequence[Mapping[str, Any]]) -> None:
+    """Show promotions and rollbacks, newest first."""
+    headings = ["version", "op", "release", "snapshot", "documents", "chunks", "by", "written (UTC)"]
+    rows = [
+        [
+            row["version"],
+            row["op"],
+            short(row["release"]),
+            short(row["snapshot"]),
+            row["documents"],
+            row["chunks"],
+            "approval" if row["approval"] else row["reason"] or "policy",
+            when(row["written"]),
+        ]
+        for row in history
+    ]
+    say(table(headings, rows) if rows else f"corpus {corpus} has no release yet")
+
+
+def _status_row(item: Mapping[str, Any]) -> list[object]:
+    outcomes = {record.get("outcome") for record in item["last_run"].values()}
+    last = "failed" if "failed" in outcomes else "done" if outcomes else "-"
+    current = "yes" if item["up_to_date"] else "no"
+    counts = [item["documents"], item["chunks"], item["segments"], len(item["quarantine"])]
+    return [item["corpus"], item["version"], short(item["release"]), *counts, last, current]

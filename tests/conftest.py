@@ -1,0 +1,126 @@
+"""Fixtures: stores of both kinds, workspaces over a folder, and the real documents beside the project."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import HashEmbedder
+from tidegate.core.config import parse_corpus
+from tidegate.core.protocols import ArtifactStore
+from tidegate.pipelines import promote_release, refresh_index
+from tidegate.pipelines.refresh_index import Plan, RefreshReport
+from tidegate.pipelines.workspace import Workspace
+from tidegate.registry.file_store import FileStore
+from tidegate.registry.store import open_store
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+SETTLE_SECONDS = 0.06
+"""Longer than the granularity below which a fresh time stamp is not believed."""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    """An empty file store."""
+    return FileStore(tmp_path / "store")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty folder for documents."""
+    path = tmp_path / "documents"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def embedder() -> HashEmbedder:
+    """A deterministic embedder that counts."""
+    return HashEmbedder()
+
+
+def make_workspace(folder: Path, store: ArtifactStore, embedder: HashEmbedder | None = None, **settings: object) -> Workspace:
+    """Return a workspace over a folder; ``settings`` are sections of the corpus file."""
+    source = {"path": str(folder), "allow_empty": True, **settings.pop("source", {})}
+    values = {"corpus": "test", "source": source, **settings}
+    return Workspace(parse_corpus(values, where="test"), store, folder, embedder or HashEmbedder())
+
+
+def refresh(workspace: Workspace) -> RefreshReport:
+    """Run a whole refresh and promote its release."""
+    found = refresh_index.detect(workspace)
+    if isinstance(found, Plan):
+        found = refresh_index.commit(workspace, found, refresh_index.embed(workspace, found.capture.texts))
+    promote_release.promote(workspace)
+    return found
+
+
+def settle() -> None:
+    """Wait until the time stamps of what was just written are old enough to be believed."""
+    time.sleep(SETTLE_SECONDS)
+
+
+@pytest.fixture
+def workspace(folder: Path, store: FileStore, embedder: HashEmbedder) -> Workspace:
+    """A workspace over ``folder`` and ``store``."""
+    return make_workspace(folder, store, embedder)
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The real documents beside the project."""
+    if not SHARED.is_dir():
+        pytest.skip("the real documents (../shared/data) are not here")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def s3_url() -> Iterator[str]:
+    """A moto server: it honours If-None-Match and If-Match, in memory."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    yield f"http://127.0.0.1:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_environment(s3_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
+    """Environment variables under which boto3 talks to the moto server."""
+    values = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL_S3": s3_url,
+        "TIDEGATE_CACHE": str(tmp_path / "cache"),
+    }
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    return values
+
+
+@pytest.fixture
+def s3_uri(s3_environment: dict[str, str]) -> str:
+    """The URI of an empty prefix in a bucket of the moto server."""
+    import boto3
+
+    bucket = f"bucket-{os.urandom(4).hex()}"
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    return f"s3://{bucket}/some/prefix"
+
+
+@pytest.fixture(params=["file", "s3"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], ArtifactStore]:
+    """A maker of clients of one empty store, once per backend."""
+    if request.param == "file":
+        return lambda: FileStore(tmp_path / "store")
+    uri = request.getfixturevalue("s3_uri")
+    return lambda: open_store(uri, base=tmp_path)
