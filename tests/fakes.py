@@ -51,7 +51,7 @@ class HashEmbedder:
 class FaultStore:
     """A store that loses answers: ``faults`` maps the number of a mutation (from 1) to what happens to it.
 
-    ``before``: the request never arrives; ``after``: it is applied and the answer is lost; ``conflict``: 409.
+    ``before``: the request never arrives; ``after``: it is applied and the answer is lost; ``conflict``: 409 (an unconditional write has none).
     """
 
     def __init__(self, inner: ArtifactStore, faults: dict[int, str] | None = None) -> None:
@@ -86,12 +86,12 @@ class FaultStore:
         self._mutate(key, lambda: self.inner.swap(key, data, version))
 
     def put(self, key: str, data: bytes) -> None:
-        self._mutate(key, lambda: self.inner.put(key, data))
+        self._mutate(key, lambda: self.inner.put(key, data), conditional=False)
 
-    def _mutate(self, key: str, apply: Callable[[], None]) -> None:
+    def _mutate(self, key: str, apply: Callable[[], None], *, conditional: bool = True) -> None:
         self.mutations.append(key)
         fault = self.faults.get(len(self.mutations))
-        if fault == "before":
+        if fault == "before" or (fault == "conflict" and not conditional):
             raise StoreUnavailableError(f"injected: request lost ({key})")
         if fault == "conflict":
             raise ConflictError(key)

@@ -6,11 +6,15 @@ chunks take about 5 ms on one core (docs/adr/0003).
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import faiss
 import numpy as np
+
+logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells a task's log which CPU variants are not there
+
+import faiss  # noqa: E402 - after its logger is quiet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

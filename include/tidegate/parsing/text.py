@@ -34,4 +34,6 @@ def decode(data: bytes, encoding: str = "utf-8") -> str:
 def parse_text(text: str) -> ParsedDocument:
     """Parse plain text: blank lines part paragraphs; there is no title."""
     normal = text.replace("\r\n", "\n").replace("\r", "\n")
-    return ParsedDocument("", tuple(Block("text", part) for part in _PARAGRAPH.split(normal.strip("\n")) if part.strip()))
+    return ParsedDocument(
+        "", tuple(Block("text", part) for part in _PARAGRAPH.split(normal.strip("\n")) if part.strip())
+    )
