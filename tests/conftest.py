@@ -45,7 +45,9 @@ def embedder() -> HashEmbedder:
     return HashEmbedder()
 
 
-def make_workspace(folder: Path, store: ArtifactStore, embedder: HashEmbedder | None = None, **settings: object) -> Workspace:
+def make_workspace(
+    folder: Path, store: ArtifactStore, embedder: HashEmbedder | None = None, **settings: object
+) -> Workspace:
     """Return a workspace over a folder; ``settings`` are sections of the corpus file."""
     source = {"path": str(folder), "allow_empty": True, **settings.pop("source", {})}
     values = {"corpus": "test", "source": source, **settings}

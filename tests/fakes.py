@@ -51,7 +51,8 @@ class HashEmbedder:
 class FaultStore:
     """A store that loses answers: ``faults`` maps the number of a mutation (from 1) to what happens to it.
 
-    ``before``: the request never arrives; ``after``: it is applied and the answer is lost; ``conflict``: 409 (an unconditional write has none).
+    ``before``: the request never arrives; ``after``: it is applied and the answer is lost; ``conflict``: 409, which an
+    unconditional write never gets.
     """
 
     def __init__(self, inner: ArtifactStore, faults: dict[int, str] | None = None) -> None:

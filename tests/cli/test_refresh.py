@@ -99,9 +99,11 @@ def test_bytes_written_is_what_the_store_gained_but_for_the_run_record(pages: Pa
     assert written == sum(size for key, size in sizes.items() if "/runs/" not in key)
 
 
-def test_with_nothing_changed_only_the_run_record_is_written(pages: Path, process: Call, tmp_path: Path) -> None:
+def test_with_nothing_changed_only_the_run_record_is_written(
+    pages: Path, cli: Call, process: Call, tmp_path: Path
+) -> None:
     store = tmp_path / "store"
-    process("refresh", pages, "--store", store)
+    cli("refresh", pages, "--store", store)
     before = objects(store)
     result = process("refresh", pages, "--store", store, "--json")
     after = objects(store)

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tidegate.core.config import corpus_files, find_corpus, load_corpus, parse_corpus
 from tidegate.core.errors import ConfigInvalidError, CorpusUnknownError
-from tests.conftest import ROOT
 
 MINIMAL = {"corpus": "docs", "source": {"path": "docs"}}
 
@@ -27,14 +27,20 @@ def test_the_defaults_are_those_that_the_documentation_promises() -> None:
     ("change", "expected"),
     [
         ({"chunkin": {}}, "unknown key 'chunkin'; did you mean 'chunking'? valid: alerts, chunking,"),
-        ({"source": {"path": "d", "includ": []}}, "unknown key 'source.includ'; did you mean 'include'? valid: allow_empty,"),
+        (
+            {"source": {"path": "d", "includ": []}},
+            "unknown key 'source.includ'; did you mean 'include'? valid: allow_empty,",
+        ),
         ({"source": {}}, "key 'source.path' is missing"),
         ({"chunking": {"max_tokens": "many"}}, "chunking.max_tokens: Input should be a valid integer"),
         ({"chunking": {"max_tokens": 3}}, "greater than or equal to 16, got 3"),
         ({"retrieval": {"mode": "fuzzy"}}, "Input should be 'hybrid', 'dense' or 'sparse', got 'fuzzy'"),
         ({"source": {"path": "d", "max_document_bytes": "9 parsecs"}}, "unknown unit 'parsecs'; valid: B, GB, GiB"),
         ({"corpus": "My Docs"}, "corpus 'My Docs' is not usable as a name"),
-        ({"metadata": [{"match": "*.md", "sett": {}}]}, "unknown key 'metadata.0.sett'; did you mean 'set'? valid: match, set"),
+        (
+            {"metadata": [{"match": "*.md", "sett": {}}]},
+            "unknown key 'metadata.0.sett'; did you mean 'set'? valid: match, set",
+        ),
     ],
 )
 def test_a_mistake_names_the_key_the_value_and_what_is_valid(change: dict, expected: str) -> None:

@@ -26,14 +26,16 @@ def test_an_immutable_object_is_written_through_a_fault(any_store: MakeStore, fa
     assert store.read("a/b").data == b"bytes"
 
 
-def test_writing_the_same_bytes_again_is_no_change_and_other_bytes_are_refused(any_store: MakeStore, tmp_path: Path) -> None:
+def test_writing_the_same_bytes_again_is_no_change_and_other_bytes_are_refused(
+    any_store: MakeStore, tmp_path: Path
+) -> None:
     store = any_store()
     create_once(store, "a/b", b"bytes")
     create_once(store, "a/b", b"bytes")
     file = tmp_path / "file"
     file.write_bytes(b"bytes")
     create_once(store, "a/b", file)
-    with pytest.raises(ObjectCorruptError, match="a/b in .* exists with other bytes"):
+    with pytest.raises(ObjectCorruptError, match=r"a/b in .* exists with other bytes"):
         create_once(store, "a/b", b"other")
     file.write_bytes(b"other")
     with pytest.raises(ObjectCorruptError):

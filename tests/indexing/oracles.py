@@ -1,4 +1,4 @@
-"""Independent answers to compare with: brute force over plain values, and rank_bm25 with nothing but its idf replaced."""
+"""Independent answers to compare with: brute force over plain values, and rank_bm25 with only its idf replaced."""
 
 from __future__ import annotations
 
@@ -35,9 +35,13 @@ def document_frequencies(texts: Sequence[str]) -> dict[str, int]:
     return frequencies
 
 
-def hybrid_ranking(ids: Sequence[bytes], dense: np.ndarray, sparse: np.ndarray, weight: float) -> list[tuple[float, bytes]]:
+def hybrid_ranking(
+    ids: Sequence[bytes], dense: np.ndarray, sparse: np.ndarray, weight: float
+) -> list[tuple[float, bytes]]:
     """Return (score, id) of every chunk by relative scores of both arms, best first, ties by id."""
     if not len(ids):
         return []
     scores = weight * dense / max(dense.max(), 0.25) + (1 - weight) * sparse / (sparse.max() or 1.0)
-    return sorted(((float(score), chunk) for score, chunk in zip(scores, ids, strict=True)), key=lambda pair: (-pair[0], pair[1]))
+    return sorted(
+        ((float(score), chunk) for score, chunk in zip(scores, ids, strict=True)), key=lambda pair: (-pair[0], pair[1])
+    )

@@ -75,7 +75,9 @@ def test_counting_and_cutting_are_in_the_models_tokens() -> None:
         for limit in (1, 7, 50):
             pieces = tokenizer.cut(text, limit)
             assert "".join(pieces) == text
-            assert all(size <= limit for size, piece in zip(tokenizer.count(pieces), pieces, strict=True) if len(piece) > 1)
+            assert all(
+                size <= limit for size, piece in zip(tokenizer.count(pieces), pieces, strict=True) if len(piece) > 1
+            )
 
 
 def test_a_large_text_is_cut_in_linear_time() -> None:
@@ -95,7 +97,7 @@ def test_a_model_is_found_by_package_or_path(tmp_path: Path) -> None:
         ("all-MiniLM-L6-v2", ConfigInvalidError, "valid: package:<distribution>, path:<folder>"),
         ("hub:x", ConfigInvalidError, "is not understood"),
     ):
-        with pytest.raises(failure, match="embedder.model|package") as caught:
+        with pytest.raises(failure, match=r"embedder\.model|package") as caught:
             find_model(spec)
         assert expected in caught.value.what
 

@@ -60,6 +60,11 @@ def test_a_segment_may_hold_rows_and_no_chunk(store: FileStore, tmp_path: Path) 
     assert segment.postings.find(["text"]) == {}
 
 
+def read_all(store: FileStore, segment: Segment) -> None:
+    fresh = Segment(store, "seg", segment.manifest.digest)
+    _ = (fresh.chunk_table, fresh.vectors, fresh.postings, fresh.document_table)
+
+
 @pytest.mark.parametrize("name", ["chunks.arrow", "vectors.faiss", "postings.arrow", "documents.arrow", MANIFEST])
 def test_one_flipped_bit_anywhere_is_refused_before_it_is_read(store: FileStore, tmp_path: Path, name: str) -> None:
     segment = stored(store, tmp_path / "w")
@@ -69,13 +74,11 @@ def test_one_flipped_bit_anywhere_is_refused_before_it_is_read(store: FileStore,
         data[place] ^= 1
         path.write_bytes(data)
         with pytest.raises(ObjectCorruptError, match=name):
-            fresh = Segment(store, "seg", segment.manifest.digest)
-            _ = (fresh.chunk_table, fresh.vectors, fresh.postings, fresh.document_table)
+            read_all(store, segment)
         data[place] ^= 1
     path.unlink()
     with pytest.raises(ObjectMissingError, match=name):
-        fresh = Segment(store, "seg", segment.manifest.digest)
-        _ = (fresh.chunk_table, fresh.vectors, fresh.postings, fresh.document_table)
+        read_all(store, segment)
 
 
 def test_masks_come_back_from_their_bits() -> None:

@@ -3,14 +3,24 @@ import pytest
 from tidegate.parsing.front_matter import split_front_matter
 
 
-def test_scalars_and_lists_of_scalars_become_metadata() -> None:
-    text = '---\ntitle: "A: b"\nversion: 2.10\nupdated: 2026-05-14\ndraft: true\ntags: [x, y]\nnested: {a: 1}\nnone:\n---\nbody\n'
-    metadata, body = split_front_matter(text)
-    assert metadata == {"title": "A: b", "version": "2.1", "updated": "2026-05-14", "draft": "true", "tags": "x, y"}
+def test_scalars_and_lists_of_scalars_become_metadata_as_they_are_written() -> None:
+    lines = ['title: "A: b"', "version: 2.10", "updated: 2026-05-14", "draft: true", "tags: [x, 7]", "code: 007"]
+    unusable = ["nested: {a: 1}", "none:", "empty: []", "mixed: [a, {b: c}]"]
+    metadata, body = split_front_matter("\n".join(["---", *lines, *unusable, "---", "body", ""]))
+    assert metadata == {
+        "title": "A: b",
+        "version": "2.10",
+        "updated": "2026-05-14",
+        "draft": "true",
+        "tags": "x, 7",
+        "code": "007",
+    }
     assert body == "body\n"
 
 
-@pytest.mark.parametrize("text", ["no front matter", "---\nno end", "text\n---\na: b\n---\n", "---\n- a\n- list\n---\nbody"])
+@pytest.mark.parametrize(
+    "text", ["no front matter", "---\nno end", "text\n---\na: b\n---\n", "---\n- a\n- list\n---\nbody"]
+)
 def test_text_without_front_matter_is_left_alone(text: str) -> None:
     assert split_front_matter(text) == ({}, text)
 

@@ -11,7 +11,8 @@ def kinds(text: str) -> list[tuple[str, str]]:
 
 
 def test_headings_paragraphs_code_and_tables_are_whole_blocks() -> None:
-    text = "# Title #\n\nA line\nand another.\n\nSetext\n===\n\nSub\n---\n\n```python\n# no heading\n\nx = 1\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\nafter"
+    text = "# Title #\n\nA line\nand another.\n\nSetext\n===\n\nSub\n---\n\n"
+    text += "```python\n# no heading\n\nx = 1\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\nafter"
     assert parse_markdown(text).blocks == (
         Block("heading", "Title", level=1),
         Block("text", "A line\nand another."),

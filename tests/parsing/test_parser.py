@@ -1,4 +1,6 @@
+import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -6,6 +8,7 @@ import pytest
 
 from tests.parsing.documents import locked_pdf, memory_bomb_pdf, scanned_pdf, text_pdf
 from tidegate.core.documents import Block, QuarantineError
+from tidegate.parsing import sandbox
 from tidegate.parsing.parser import Parser, kind_of
 from tidegate.parsing.sandbox import Sandbox, SandboxLimits
 
@@ -25,7 +28,14 @@ def refused(parser: Parser, kind: str, data: bytes) -> str:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("a.md", "markdown"), ("A.MDX", "markdown"), ("b/c.Html", "html"), ("x.pdf", "pdf"), ("x.rst", "text"), ("x.png", None)],
+    [
+        ("a.md", "markdown"),
+        ("A.MDX", "markdown"),
+        ("b/c.Html", "html"),
+        ("x.pdf", "pdf"),
+        ("x.rst", "text"),
+        ("x.png", None),
+    ],
 )
 def test_the_suffix_tells_the_parser(name: str, kind: str | None) -> None:
     assert kind_of(name) == kind
@@ -92,7 +102,9 @@ def test_html_nested_beyond_reason_is_too_complex(parser: Parser) -> None:
 
 
 def test_pdf_lines_become_headings_and_paragraphs_with_pages(parser: Parser) -> None:
-    parsed = parser.parse("pdf", text_pdf([(20, "Payouts"), (11, "Leave at noon.")], [(14, "Refunds"), (11, "Take a day.")]))
+    parsed = parser.parse(
+        "pdf", text_pdf([(20, "Payouts"), (11, "Leave at noon.")], [(14, "Refunds"), (11, "Take a day.")])
+    )
     assert parsed.title == "Payouts"
     assert parsed.blocks == (
         Block("heading", "Payouts", level=1, page=1),
@@ -110,10 +122,41 @@ def test_a_bomb_costs_only_its_own_process_and_the_next_document_is_parsed(parse
 
 
 def test_time_is_limited_by_the_clock_as_well() -> None:
-    with Sandbox(SandboxLimits(wall_seconds=1)) as sandbox:
+    with Sandbox(SandboxLimits(wall_seconds=1)) as box:
         with pytest.raises(QuarantineError) as caught:
-            sandbox.parse("pdf", memory_bomb_pdf())
+            box.parse("pdf", memory_bomb_pdf())
         assert caught.value.reason == "too_complex"
+
+
+def test_a_child_that_is_slow_to_leave_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a child may be stopped between its answer and its exit: the answer counts."""
+    leave = os._exit
+    monkeypatch.setattr(sandbox.os, "_exit", lambda code: (time.sleep(0.3), leave(code)))
+    assert json.loads(sandbox._in_child("html", b"<title>T</title><p>x", SandboxLimits()))["title"] == "T"
+
+
+def test_a_child_killed_for_memory_from_outside_gets_a_second_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker, outcome = tmp_path / "tried", sandbox._outcome
+
+    def killed_once(kind: str, data: bytes) -> bytes:
+        if not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), 9)
+        return outcome(kind, data)
+
+    monkeypatch.setattr(sandbox, "_outcome", killed_once)
+    assert json.loads(sandbox._in_child("html", b"<title>T</title><p>x", SandboxLimits()))["title"] == "T"
+
+
+def test_processor_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forever(kind: str, data: bytes) -> bytes:
+        while True:
+            pass
+
+    monkeypatch.setattr(sandbox, "_outcome", forever)
+    assert json.loads(sandbox._in_child("html", b"x", SandboxLimits(cpu_seconds=1)))["reason"] == "too_complex"
 
 
 def test_a_helper_that_was_killed_is_replaced() -> None:

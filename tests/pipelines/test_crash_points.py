@@ -72,7 +72,9 @@ def check_killed_at(point: int, folder: Path, store: Path, scratch: Path) -> Non
     final = Channel(opened, "test").read().release
     assert served in (before, final)
     assert final != before
-    half_written = [path for path in copy.rglob("*") if path.is_file() and ".scratch" in path.parts and path.name != "lock"]
+    half_written = [
+        path for path in copy.rglob("*") if path.is_file() and ".scratch" in path.parts and path.name != "lock"
+    ]
     assert len(half_written) <= 1  # under a name that no key has, where maintenance sweeps
     shutil.rmtree(copy)
 
@@ -115,7 +117,9 @@ def test_the_first_refresh_killed_anywhere_leaves_nothing_that_serves(tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_refresh_on_s3_killed_anywhere_is_finished_by_the_next(prepared: tuple[Path, Path], s3_uri: str, tmp_path: Path) -> None:
+def test_a_refresh_on_s3_killed_anywhere_is_finished_by_the_next(
+    prepared: tuple[Path, Path], s3_uri: str, tmp_path: Path
+) -> None:
     from tidegate.registry.store import open_store
 
     folder, _ = prepared
@@ -133,7 +137,9 @@ def test_a_refresh_on_s3_killed_anywhere_is_finished_by_the_next(prepared: tuple
         assert Channel(store, "test").read().release != before
 
 
-def test_an_input_output_error_at_a_write_is_a_typed_failure_and_the_next_run_succeeds(prepared: tuple[Path, Path]) -> None:
+def test_an_input_output_error_at_a_write_is_a_typed_failure_and_the_next_run_succeeds(
+    prepared: tuple[Path, Path],
+) -> None:
     folder, store = prepared
     assert run_refresh(folder, str(store), TIDEGATE_FAILPOINT="K5=error") == 1
     verify_corpus(FileStore(store), "test")

@@ -1,5 +1,6 @@
-"""A refresh over a store that loses answers: whatever is lost, it ends right or says so, and deletes nothing (K6, K8)."""
+"""A refresh over a store that loses answers: it ends right or says so, and deletes nothing (K6, K8)."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from tests.conftest import make_workspace, refresh
 from tests.fakes import FaultStore
 from tidegate.core import publishing
+from tidegate.core.errors import CommitUnknownError, StoreUnavailableError
 from tidegate.core.protocols import ArtifactStore
 from tidegate.pipelines.verify_store import verify_corpus
 from tidegate.registry.channel import Channel
@@ -42,20 +44,18 @@ def test_any_one_lost_answer_is_survived(page: Path, folder: Path, store: Artifa
 
 
 def test_seeded_storms_of_faults_never_break_the_store(page: Path, folder: Path, store: ArtifactStore) -> None:
-    import random
-
-    from tidegate.core.errors import TidegateError
-
     for seed in range(60):
         generator = random.Random(seed)
         page.write_text(f"# A\n\nVersion {seed} of the page.\n")
         faults = {
-            number: generator.choice(["before", "after", "conflict"]) for number in range(1, 40) if generator.random() < 0.4
+            number: generator.choice(["before", "after", "conflict"])
+            for number in range(1, 40)
+            if generator.random() < 0.4
         }
         try:
             refresh(make_workspace(folder, FaultStore(store, faults)))
-        except TidegateError as failure:
-            assert failure.safe_to_rerun, f"seed {seed}: {failure.what}"
+        except (StoreUnavailableError, CommitUnknownError):
+            pass  # the two that say "run again": anything else fails this test
         if seed or Channel(store, "test").read().release:
             verify_corpus(store, "test")
     refresh(make_workspace(folder, store))

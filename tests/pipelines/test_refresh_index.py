@@ -23,7 +23,10 @@ from tidegate.pipelines.workspace import Workspace
 
 
 def page(number: int, word: str = "steady") -> str:
-    sections = "".join(f"## Part {part}\n\nPage {number} part {part} is {word}{part}.\n\n{'filler ' * 60}{number}\n\n" for part in range(4))
+    sections = "".join(
+        f"## Part {part}\n\nPage {number} part {part} is {word}{part}.\n\n{'filler ' * 60}{number}\n\n"
+        for part in range(4)
+    )
     return f"# Page {number}\n\n{sections}"
 
 
@@ -119,7 +122,9 @@ def test_a_moved_tree_embeds_nothing_and_answers_the_same(
     assert [hit.score for hit in after] == [hit.score for hit in answers]
 
 
-def test_of_two_documents_with_the_same_text_either_may_go(folder: Path, workspace: Workspace, embedder: HashEmbedder) -> None:
+def test_of_two_documents_with_the_same_text_either_may_go(
+    folder: Path, workspace: Workspace, embedder: HashEmbedder
+) -> None:
     for name in ("a.md", "b.md"):
         (folder / name).write_text("# Twin\n\nThe very same words.\n")
     report = refresh(workspace)
@@ -133,7 +138,9 @@ def test_of_two_documents_with_the_same_text_either_may_go(folder: Path, workspa
     assert (hit.document, hit.also_in) == ("b.md", ())
 
 
-def test_a_document_that_comes_back_is_not_embedded_again(pages: Path, workspace: Workspace, embedder: HashEmbedder) -> None:
+def test_a_document_that_comes_back_is_not_embedded_again(
+    pages: Path, workspace: Workspace, embedder: HashEmbedder
+) -> None:
     refresh(workspace)
     text = (pages / "03.md").read_text()
     (pages / "03.md").unlink()
@@ -156,7 +163,9 @@ def test_the_empty_corpus_is_defined(folder: Path, workspace: Workspace) -> None
     assert open_champion(workspace).search(["words"]) == [[]]
 
 
-def test_a_broken_document_keeps_its_last_good_version_and_recovers(folder: Path, workspace: Workspace, embedder: HashEmbedder) -> None:
+def test_a_broken_document_keeps_its_last_good_version_and_recovers(
+    folder: Path, workspace: Workspace, embedder: HashEmbedder
+) -> None:
     good = "# Tides\n\nHigh water at noon.\n"
     (folder / "a.md").write_text(good)
     (folder / "b.md").write_text("# Other\n\nNothing here.\n")
@@ -248,7 +257,9 @@ def test_another_embedder_embeds_everything_again(pages: Path, workspace: Worksp
     assert len(Snapshot(store, "test", report.snapshot).segments) == 1
 
 
-def test_another_chunk_size_redoes_the_chunks_and_reuses_equal_texts(folder: Path, store: ArtifactStore, embedder: HashEmbedder) -> None:
+def test_another_chunk_size_redoes_the_chunks_and_reuses_equal_texts(
+    folder: Path, store: ArtifactStore, embedder: HashEmbedder
+) -> None:
     (folder / "long.md").write_text(page(1))
     (folder / "short.md").write_text("# Short\n\nA few words.\n")
     refresh(make_workspace(folder, store, embedder))
@@ -261,7 +272,7 @@ def test_another_chunk_size_redoes_the_chunks_and_reuses_equal_texts(folder: Pat
 
 def test_a_chunk_larger_than_the_embedder_takes_is_refused_before_any_work(folder: Path, store: ArtifactStore) -> None:
     (folder / "a.md").write_text("text")
-    with pytest.raises(ConfigInvalidError, match="chunking.max_tokens is 400, but hash takes at most 254"):
+    with pytest.raises(ConfigInvalidError, match=r"chunking\.max_tokens is 400, but hash takes at most 254"):
         refresh(make_workspace(folder, store, chunking={"max_tokens": 400}))
 
 
@@ -280,7 +291,9 @@ def test_path_rules_give_metadata_and_a_change_of_rules_touches_no_document(fold
     assert [hit.document for hit in search(["first words"], filters={"doc_type": ["own"]})[0]] == ["b.md"]
     assert len(search(["first words"], filters={"team": ["x"]})[0]) == 2
     assert search(["first words"], filters={"team": ["x"], "doc_type": ["zzz"]})[0] == []
-    with pytest.raises(ConfigInvalidError, match="no document has the metadata key 'docs_type'; did you mean 'doc_type'"):
+    with pytest.raises(
+        ConfigInvalidError, match="no document has the metadata key 'docs_type'; did you mean 'doc_type'"
+    ):
         search(["x"], filters={"docs_type": ["a"]})
 
 

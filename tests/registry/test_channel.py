@@ -1,4 +1,4 @@
-"""The champion channel under crashes, lost answers, races, zombies and replays (crash points K13 to K16, K21 to K24)."""
+"""The champion channel under crashes, lost answers, races, zombies and replays (K13 to K16, K21 to K24)."""
 
 import multiprocessing
 from collections.abc import Callable
@@ -7,7 +7,13 @@ import pytest
 
 from tests.fakes import FaultStore
 from tidegate.core import publishing
-from tidegate.core.errors import CommitLostError, CommitUnknownError, ObjectCorruptError, ObjectMissingError, ReleaseHeldError
+from tidegate.core.errors import (
+    CommitLostError,
+    CommitUnknownError,
+    ObjectCorruptError,
+    ObjectMissingError,
+    ReleaseHeldError,
+)
 from tidegate.core.protocols import ArtifactStore
 from tidegate.registry.channel import Channel, Promotion
 
@@ -105,7 +111,9 @@ def test_a_promotion_on_an_old_base_is_lost(any_store: MakeStore) -> None:
     ],
 )
 @pytest.mark.parametrize("op", ["promote", "rollback"])
-def test_k14_k15_k21_a_lost_answer_ends_in_the_right_state(any_store: MakeStore, name: str, faults: dict[int, str], op: str) -> None:
+def test_k14_k15_k21_a_lost_answer_ends_in_the_right_state(
+    any_store: MakeStore, name: str, faults: dict[int, str], op: str
+) -> None:
     store = FaultStore(any_store())
     channel = Channel(store, "c")
     promote(channel, R1, None)

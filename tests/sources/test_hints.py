@@ -16,5 +16,7 @@ def test_lost_or_damaged_hints_say_nothing(store: FileStore) -> None:
 
 
 def test_a_problem_is_part_of_the_hint() -> None:
-    listing = Listing((ListedDocument("a", 1, "h"), ListedDocument("b", 1, "h", "too_large"), ListedDocument("c", 1, None)))
+    listing = Listing(
+        (ListedDocument("a", 1, "h"), ListedDocument("b", 1, "h", "too_large"), ListedDocument("c", 1, None))
+    )
     assert hints_of(listing) == {"a": "h", "b": "too_large h", "c": None}

@@ -21,7 +21,7 @@ def detect(corpus: str) -> list[str]:
         from tidegate.pipelines.staging import stage_plan
 
         shards = stage_plan(step.run, found, step.workspace.config.refresh.shard_bytes)
-        return [shard.name for shard in shards], f"{found.summary()}\nshards: {len(shards)}"
+        return [shard.name for shard in shards], f"{found.summary()}, shards: {len(shards)}"
 
     return run_step(corpus, "detect", body)
 

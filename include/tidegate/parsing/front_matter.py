@@ -1,4 +1,4 @@
-"""YAML front matter: scalar values become metadata; anything else is left alone, and never fails a document."""
+"""YAML front matter: scalar values become metadata, as they are written; anything else never fails a document."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FRONT_MATTER = re.compile(r"\A---[^\n]*\n(.*?)\n(?:---|\.\.\.)[^\n]*(?:\n|\Z)",
 _PLAIN_LINE = re.compile(r"^([A-Za-z][\w-]*):[ \t]+(\S.*)$", re.MULTILINE)
 _ALIAS = re.compile(r"(?:^|[\s:\-\[{,])[&*]\w")
 _MAX_CHARACTERS = 65_536
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # every scalar stays text: a version 2.10 is not 2.1
 
 
 def split_front_matter(text: str) -> tuple[Mapping[str, str], str]:
@@ -21,7 +21,7 @@ def split_front_matter(text: str) -> tuple[Mapping[str, str], str]:
         return {}, text
     try:
         # Anchors and aliases can blow up a small text, so they are not expanded.
-        loaded = None if _ALIAS.search(match[1]) else yaml.load(match[1], Loader=_Loader)  # noqa: S506 - a safe loader
+        loaded = None if _ALIAS.search(match[1]) else yaml.load(match[1], Loader=_Loader)  # noqa: S506 - it makes text, lists and dicts only
     except (yaml.YAMLError, ValueError, RecursionError):
         loaded = None
     if loaded is None:
@@ -32,14 +32,10 @@ def split_front_matter(text: str) -> tuple[Mapping[str, str], str]:
 
 
 def scalar_metadata(values: Mapping[object, object]) -> dict[str, str]:
-    """Keep what a filter can compare: scalars as text, lists of scalars joined with ', '."""
+    """Keep what a filter can compare: texts, and lists of texts joined with ', '."""
     metadata = {}
     for key, value in values.items():
         items = value if isinstance(value, list) else [value]
-        if items and all(isinstance(item, str | int | float | bool) or hasattr(item, "isoformat") for item in items):
-            metadata[str(key)] = ", ".join(_as_text(item) for item in items)
+        if any(items) and all(isinstance(item, str) for item in items):
+            metadata[str(key)] = ", ".join(items)
     return metadata
-
-
-def _as_text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
