@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.xdist_group("real_documents"),  # both indexes are built once
 ]
 
-EDITS = 300
+EDITS = 200
 """One-line edits of each kind per corpus."""
 
 
@@ -221,7 +221,8 @@ def test_moving_the_whole_tree_embeds_nothing_and_answers_the_same(
 ) -> None:
     index = copied(anthropic_docs, tmp_path)
     # The folder of a corpus that was made from it is known to the store, which a copy must be told once.
-    assert index.refresh()["documents"]["unchanged"] == 45
+    before = index.refresh()
+    assert before["documents"]["unchanged"] == before["documents"]["total"] == 45
     moved = tmp_path / "moved"
     index.folder.rename(moved)
     if inside:
@@ -229,5 +230,6 @@ def test_moving_the_whole_tree_embeds_nothing_and_answers_the_same(
         moved.rename(index.folder / "archive" / "pages")
     report = index.refresh() if inside else index.refresh(moved, corpus=None)
     assert report["documents"]["moved" if inside else "unchanged"] == report["documents"]["total"] == 45
-    assert report["chunks"] == {"live": 1378, "embedded": 0, "reused": 1378, "removed": 0}
+    assert report["chunks"] == before["chunks"]
+    assert report["chunks"]["embedded"] == 0
     assert index.evaluate(SHARED / "anthropic_docs" / "qa.jsonl") == measured

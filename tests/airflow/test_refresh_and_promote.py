@@ -22,13 +22,14 @@ PAGES = {
 
 def test_a_refresh_wakes_the_promotion_and_a_second_one_finds_nothing_to_do(airflow: RunningAirflow) -> None:
     documents = airflow.make_corpus("happy", PAGES)
+    assert airflow.run("promote_release.happy").states == {"compose": "success", "publish": "skipped"}
     first = airflow.run("refresh_index.happy")
     assert first.states == {"detect": "success", "embed": "success", "commit": "success"}
     assert first.log("commit")[-4:-2] == [
         "documents: 2 total, 2 added; 2 opened",
         "chunks: 2 live, 2 embedded, 0 reused, 0 removed",
     ]
-    (promotion,) = airflow.wait_for_runs("promote_release.happy", 1)
+    _, promotion = airflow.wait_for_runs("promote_release.happy", 2)
     assert promotion.states == {"compose": "success", "publish": "success"}
 
     workspace = airflow.workspace("happy")
@@ -48,7 +49,7 @@ def test_a_refresh_wakes_the_promotion_and_a_second_one_finds_nothing_to_do(airf
 
     (documents / "tides.md").write_text(PAGES["tides.md"].replace("opens", "swings open"))
     airflow.run("refresh_index.happy")
-    airflow.wait_for_runs("promote_release.happy", 2)
+    airflow.wait_for_runs("promote_release.happy", 3)
     (hits,) = open_champion(workspace).search(["when does the gate open"], top_k=1)
     assert "swings open" in hits[0].text
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.fakes import WordTokenizer
 from tidegate.chunking import splitter
 from tidegate.chunking.splitter import Limits, split
-from tidegate.core.documents import Passage, embedded_text
+from tidegate.core.documents import Block, ParsedDocument, Passage, embedded_text
 from tidegate.parsing.markdown import parse_markdown
 
 LIMITS = Limits(max_tokens=40, min_tokens=8)
@@ -33,6 +33,13 @@ def test_a_heading_starts_a_chunk_and_stands_in_its_text() -> None:
 def test_headings_without_text_of_their_own_go_with_the_next() -> None:
     found = passages(f"# T\n\n## A\n\n### B\n\n{words(20)}")
     assert [(item.text, item.heading) for item in found] == [(f"## A\n\n### B\n\n{words(20)}", "T > A > B")]
+
+
+def test_a_passage_of_a_paged_document_names_its_pages() -> None:
+    blocks = tuple(Block("text", words(25, 100 * page), page=page) for page in (1, 1, 2, 3))
+    short = (Block("text", "end", page=3), Block("text", "of it", page=4))
+    found = split(ParsedDocument("T", blocks + short), WordTokenizer(), LIMITS)
+    assert [item.heading for item in found] == ["T (page 1)", "T (page 1)", "T (page 2)", "T (pages 3-4)"]
 
 
 def test_short_sections_share_a_chunk() -> None:

@@ -64,6 +64,19 @@ def test_status_says_when_the_newest_snapshot_does_not_serve(home: Path, folder:
     assert cli("verify").code == 0
 
 
+def test_status_shows_the_newest_run_however_fast_they_follow(home: Path, folder: Path, cli: Call) -> None:
+    write(folder, {"one.md": "# one\n\nfirst\n"})
+    text = f"source: {{path: {folder}}}\nquarantine: {{max_new: 0, max_share: 0}}\n"
+    (home / "include" / "corpora" / "strict.yaml").write_text(text)
+    for number in range(6):
+        (folder / "zero.md").unlink(missing_ok=True)
+        assert cli("refresh", "strict").code == 0
+        assert cli("status").out.splitlines()[1].split()[-2] == "done", number
+        write(folder, {"zero.md": b""})
+        assert cli("refresh", "strict").code == 1
+        assert cli("status").out.splitlines()[1].split()[-2] == "failed", number
+
+
 def test_status_shows_every_corpus_or_the_one_asked_for(two_releases: list[str], cli: Call, tmp_path: Path) -> None:
     cli("refresh", write(tmp_path / "another", {"a.md": "# a\n\nb\n"}))
     assert [row["corpus"] for row in cli("status", "--json").rows] == ["another", "documents"]

@@ -37,6 +37,9 @@ def test_the_defaults_are_those_that_the_documentation_promises() -> None:
         ({"retrieval": {"mode": "fuzzy"}}, "Input should be 'hybrid', 'dense' or 'sparse', got 'fuzzy'"),
         ({"source": {"path": "d", "max_document_bytes": "9 parsecs"}}, "unknown unit 'parsecs'; valid: B, GB, GiB"),
         ({"corpus": "My Docs"}, "corpus 'My Docs' is not usable as a name"),
+        ({"refresh": {"schedule": "every monday"}}, "not a cron expression; e.g. '0 3 * * 1' is Mondays at 03:00, got"),
+        ({"promotion": {"check": "61 * * * *"}}, "promotion.check: not a cron expression"),
+        ({"refresh": {"timezone": "Europe/Berln"}}, "did you mean 'Europe/Berlin'? valid: Africa/Abidjan, "),
         (
             {"metadata": [{"match": "*.md", "sett": {}}]},
             "unknown key 'metadata.0.sett'; did you mean 'set'? valid: match, set",
@@ -48,6 +51,12 @@ def test_a_mistake_names_the_key_the_value_and_what_is_valid(change: dict, expec
     assert text.startswith("docs.yaml: ")
     assert expected in text
     assert "\n" not in text
+
+
+def test_schedules_may_be_cron_presets_or_null() -> None:
+    for written in ("@weekly", "*/5 * * * 1-5", None):
+        refresh = {"schedule": written, "timezone": "America/New_York"}
+        assert parse_corpus(MINIMAL | {"refresh": refresh}, where="d").refresh.schedule == written
 
 
 def test_sizes_may_be_written_with_a_unit() -> None:

@@ -9,6 +9,7 @@ from tidegate.core.config import EmbedderConfig
 from tidegate.core.errors import ConfigInvalidError, EmbedderMissingError
 from tidegate.indexing.embedder_onnx import OnnxEmbedder
 from tidegate.indexing.models import find_model, model_identity, read_identity
+from tidegate.indexing.onnx_export import is_exported
 from tidegate.indexing.tokenizer import ModelTokenizer
 
 FILES = find_model(EmbedderConfig().model)
@@ -108,12 +109,15 @@ def test_a_missing_or_damaged_export_says_what_to_run(tmp_path: Path, monkeypatc
     for attempt in (lambda: OnnxEmbedder(files), lambda: read_identity(files, "onnx")):
         with pytest.raises(EmbedderMissingError) as caught:
             attempt()
-        assert "make setup" in caught.value.next_action
+        assert "tidegate setup" in caught.value.next_action
     files.exported.mkdir()
     files.identity.write_bytes(FILES.identity.read_bytes())
     files.onnx.write_bytes(b"damaged")
     with pytest.raises(EmbedderMissingError, match="is damaged"):
         OnnxEmbedder(files)
+    assert not is_exported(files)
+    files.onnx.write_bytes(FILES.onnx.read_bytes())
+    assert is_exported(files)
 
 
 def test_the_identity_is_that_of_the_weights() -> None:

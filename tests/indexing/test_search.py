@@ -190,9 +190,7 @@ def test_many_texts_may_share_one_vector(store: FileStore) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_more_than_the_index_holds_may_be_asked_for(store: FileStore, mode: str) -> None:
-    (hits,) = ask(
-        indexed(store, pages_of(["ebb one", "ebb two", "ebb"])), "ebb", mode=mode, candidates=1000, top_k=1000
-    )
+    (hits,) = ask(indexed(store, pages_of(["ebb one", "ebb two", "ebb"])), "ebb", mode=mode, candidates=1, top_k=1000)
     assert sorted(hit.text for hit in hits) == ["ebb", "ebb one", "ebb two"]
 
 

@@ -238,3 +238,15 @@ def test_a_stored_corpus_is_read_with_its_file_or_the_defaults(
     assert (with_file.corpus, with_file.retrieval.top_k, with_file.base) == ("wiki", 3, tmp_path)
     without = stored_workspace(store, "other", corpora, tmp_path)
     assert (without.corpus, without.retrieval.top_k, without.store) == ("other", 10, store)
+
+
+def test_a_vanished_folder_is_not_continued_by_one_that_holds_other_documents(store: FileStore, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "docs")
+    index(store, folder)
+    (folder / "a.md").rename(folder / "b.md")
+    other = folder.rename(tmp_path / "other")
+    found = find_target(str(other), None, store, ())
+    assert (found.config.corpus, found.continues) == ("other", None)
+    (other / "deep").mkdir()
+    (other / "b.md").rename(other / "deep" / "a.md")
+    assert find_target(str(other), None, store, ()).continues == str(folder)

@@ -210,6 +210,16 @@ def test_what_was_rolled_back_waits_for_a_person_and_a_new_snapshot_does_not(
     assert promote(workspace).release == served(store) not in (good, bad)
 
 
+def test_what_a_rollback_restored_serves_and_is_not_held(workspace: Workspace, folder: Path, store: FileStore) -> None:
+    commit(workspace, folder, "ebb")
+    good = promote(workspace).release
+    promote(make_workspace(folder, store, retrieval={"top_k": 5}))
+    Channel(store, "test").rollback(good, "worse answers")
+    candidate = promote(workspace)
+    assert (candidate.release, candidate.is_champion, candidate.held) == (good, True, False)
+    assert [entry.op for entry in entries(store)] == ["promote", "promote", "rollback"]
+
+
 @pytest.mark.parametrize(
     ("name", "damage"),
     [

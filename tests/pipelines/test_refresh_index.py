@@ -1,5 +1,6 @@
 """Cost follows change: what is opened, embedded and written, exactly."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from tidegate.core.errors import (
     QuarantineExceededError,
     SourceEmptyError,
     SourceIncompleteError,
+    StoreFullError,
 )
 from tidegate.core.protocols import ArtifactStore
+from tidegate.indexing import builder
 from tidegate.indexing.snapshot import Snapshot
 from tidegate.pipelines import refresh_index
 from tidegate.pipelines.search_index import open_champion
@@ -268,6 +271,19 @@ def test_another_chunk_size_redoes_the_chunks_and_reuses_equal_texts(
     assert counts(report) == {"modified": 2}
     assert not any("A few words" in text for text in embedder.embedded)
     assert report.chunks["embedded"] == len(embedder.embedded) > 4
+
+
+def test_a_full_scratch_folder_is_a_typed_failure(
+    folder: Path, store: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "a.md").write_text("text")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(builder, "write_segment", full)
+    with pytest.raises(StoreFullError, match="no space left for scratch files in"):
+        refresh(make_workspace(folder, store))
 
 
 def test_a_chunk_larger_than_the_embedder_takes_is_refused_before_any_work(folder: Path, store: ArtifactStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -166,8 +167,10 @@ def test_staging_again_changes_nothing_and_another_plan_lies_apart(run: Run, pla
     staged = {key.key: store.read(key.key).data for key in store.list_keys("test/runs/run/staged/")}
     assert stage_plan(run, plan, 40) == shards
     assert {key.key: store.read(key.key).data for key in store.list_keys("test/runs/run/staged/")} == staged
-    (other, *_) = stage_plan(run, plan_of(texts_of([1])), 40)
-    assert other.plan != shards[0].plan
+    others = [plan_of(texts_of([1])), plan_of(texts_of([2])), replace(plan, files_opened=0)]
+    others.append(replace(plan, capture=replace(plan.capture, rows=plan.capture.rows[1:])))
+    names = {stage_plan(run, other, 40)[0].plan for other in others}
+    assert len(names | {shards[0].plan}) == 5
     assert load_plan(run, shards[0].plan) == plan
 
 

@@ -3,7 +3,7 @@
 A section's blocks are packed up to ``max_tokens``. Where more than one chunk is needed, the cut falls before the block
 with the smallest hash among those that leave the chunk at least half full: the choice depends on the blocks near the
 cut and not on all that stands before it, so an inserted line moves few boundaries (content-defined chunking). Short
-neighbouring sections under one heading share a chunk. No chunk exceeds the limit, title path included.
+neighbouring sections share a chunk. No chunk exceeds the limit, the document's title included.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ VERSION = "1"
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[ \t]+")
 _CONTEXT_SHARE = 4
-"""The title path may take at most a quarter of a chunk."""
+"""The title may take at most a quarter of a chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,16 @@ def split(document: ParsedDocument, tokenizer: Tokenizer, limits: Limits) -> lis
     passages = []
     for section in _join_short(list(_sections(document, tokenizer)), limits):
         for group in _pack(_pieces(section.blocks, tokenizer, room), room):
-            page = f" (page {group[0].page})" if group[0].page else ""
             text = "\n\n".join(piece.text for piece in group)
-            passages.append(Passage(context, text, " > ".join(section.path) + page))
+            passages.append(Passage(context, text, " > ".join(section.path) + _pages(group)))
     return passages
+
+
+def _pages(group: Sequence[_Piece]) -> str:
+    first, last = group[0].page, group[-1].page
+    if not first:
+        return ""
+    return f" (page {first})" if first == last else f" (pages {first}-{last})"
 
 
 def _sections(document: ParsedDocument, tokenizer: Tokenizer) -> Iterator[_Section]:

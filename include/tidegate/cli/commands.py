@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 import uuid
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidegate.cli import views
 from tidegate.cli.output import note, say, short
-from tidegate.core.errors import CommitLostError, ConfigInvalidError, QuestionsInvalidError, TidegateError
+from tidegate.core.errors import (
+    CommitLostError,
+    ConfigInvalidError,
+    QuestionsInvalidError,
+    SourceIncompleteError,
+    TidegateError,
+)
 from tidegate.core.home import corpora_folders, default_store_uri, project_home
 from tidegate.core.protocols import ArtifactStore
 from tidegate.pipelines.corpora import choose_stored, find_target, remember_folder, stored_corpora, stored_workspace
@@ -36,6 +44,8 @@ def refresh(options: argparse.Namespace) -> int:
     if target.continues:
         note(f"{target.continues} is gone; its corpus {target.config.corpus} goes on from {target.config.source.path}")
     workspace = Workspace(target.config, store, home)
+    if not target.has_file:
+        remember_folder(store, target.config)
     run = Run(store, workspace.corpus, run_name(started, uuid.uuid4().hex))
     try:
         report, candidate = _refresh(workspace, restarts=_RESTARTS)
@@ -43,8 +53,6 @@ def refresh(options: argparse.Namespace) -> int:
         if not failure.usage:
             run.record("refresh", {"started": started.isoformat(), "outcome": "failed", "failure": failure.as_record()})
         raise
-    if not target.has_file:
-        remember_folder(store, target.config)
     result = report.as_json() | {"release": candidate.champion, "bytes_written": store.bytes_written}
     result["seconds"] = round(time.monotonic() - clock, 3)
     run.record("refresh", {"started": started.isoformat(), "outcome": "done", **result})
@@ -64,6 +72,9 @@ def _refresh(workspace: Workspace, restarts: int) -> tuple[RefreshReport, Candid
         if isinstance(found, refresh_index.Plan):
             found = refresh_index.commit(workspace, found, refresh_index.embed(workspace, found.capture.texts))
         return found, promote_release.promote(workspace)
+    except SourceIncompleteError:
+        promote_release.promote(workspace)  # what could be read is committed, and serves
+        raise
     except CommitLostError:
         if not restarts:
             raise
@@ -152,35 +163,38 @@ def verify(options: argparse.Namespace) -> int:
     """Read everything back; the first thing that is wrong becomes the exit code and the reason."""
     from tidegate.pipelines.verify_store import verify_corpus
 
-    store = _store(options)
-    held = stored_corpora(store)
-    for name in held if held and not options.corpus else [choose_stored(store, options.corpus)]:
-        found = asdict(verify_corpus(store, name))
-        counts = ", ".join(f"{count} {what}" for what, count in found.items() if what != "corpus")
-        say(json.dumps({**found, "ok": True}) if options.json else f"{name}: all right: {counts} read back")
+    with tempfile.TemporaryDirectory(prefix="tidegate-verify-") as empty:  # what is cached here proves nothing there
+        store = _store(options, cache=Path(empty))
+        held = stored_corpora(store)
+        for name in held if held and not options.corpus else [choose_stored(store, options.corpus)]:
+            found = asdict(verify_corpus(store, name))
+            counts = ", ".join(f"{count} {what}" for what, count in found.items() if what != "corpus")
+            say(json.dumps({**found, "ok": True}) if options.json else f"{name}: all right: {counts} read back")
     return 0
 
 
 def setup(options: argparse.Namespace) -> int:
-    """Export the default embedding model to ONNX."""
-    from tidegate.core.config import EmbedderConfig
+    """Export the default embedding model, and those of the configured corpora, to ONNX."""
+    from tidegate.core.config import EmbedderConfig, load_corpora
     from tidegate.indexing.models import find_model
     from tidegate.indexing.onnx_export import export, is_exported
 
     del options
-    files = find_model(EmbedderConfig().model)
-    if is_exported(files):
-        say(f"{files.name} is ready in {files.exported}")
-        return 0
-    clock = time.monotonic()
-    export(files)
-    say(f"{files.name} exported to {files.exported} in {time.monotonic() - clock:.0f} s")
+    embedders = [EmbedderConfig(), *(item.embedder for item in load_corpora(corpora_folders(project_home()))[0])]
+    for model in dict.fromkeys(embedder.model for embedder in embedders if embedder.backend == "onnx"):
+        files = find_model(model)
+        if is_exported(files):
+            say(f"{files.name} is ready in {files.exported}")
+            continue
+        clock = time.monotonic()
+        export(files)
+        say(f"{files.name} exported to {files.exported} in {time.monotonic() - clock:.0f} s")
     return 0
 
 
-def _store(options: argparse.Namespace) -> ArtifactStore:
+def _store(options: argparse.Namespace, *, cache: Path | None = None) -> ArtifactStore:
     home = project_home()
-    return open_store(options.store or default_store_uri(home), base=home)
+    return open_store(options.store or default_store_uri(home), base=home, cache=cache)
 
 
 def _open(options: argparse.Namespace) -> OpenRelease:

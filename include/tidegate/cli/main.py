@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -60,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     setup = commands.add_parser(
         "setup",
         help="Prepare the embedding model of this machine (once).",
-        description="Export the embedding model to ONNX, once per machine.",
+        description="Export the embedding models of the configured corpora to ONNX, once per machine.",
     )
     setup.set_defaults(run="setup")
     return parser
@@ -137,17 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO if sys.stderr.isatty() else logging.WARNING, format="%(message)s", stream=sys.stderr
     )
-    from tidegate.cli import commands
-    from tidegate.core.errors import TidegateError
-
     try:
-        return int(getattr(commands, options.run)(options))
-    except TidegateError as failure:
-        if failure.usage:
-            sys.stderr.write(f"tidegate: {failure.what}; {failure.next_action}\n")
-            return 2
-        sys.stderr.write(failure.block() + "\n")
-        return 1
+        return _run(options)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -156,5 +148,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _run(options: argparse.Namespace) -> int:
+    from tidegate.cli import commands
+    from tidegate.core.errors import ResourceExhaustedError, TidegateError, UnexpectedError
+
+    try:
+        return int(getattr(commands, options.run)(options))
+    except BrokenPipeError:
+        raise
+    except MemoryError:
+        failure: TidegateError = ResourceExhaustedError(f"out of memory in tidegate {options.command}")
+    except TidegateError as typed:
+        failure = typed
+    except Exception as error:  # noqa: BLE001 - a defect: its traceback is what a report needs, and a block ends it
+        traceback.print_exc()
+        failure = UnexpectedError(f"{type(error).__name__}: {error}"[:500])
+    sys.stderr.write((f"tidegate: {failure.what}; {failure.next_action}" if failure.usage else failure.block()) + "\n")
+    return 2 if failure.usage else 1

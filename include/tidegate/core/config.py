@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import available_timezones
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from tidegate.core.errors import ConfigInvalidError, CorpusUnknownError, suggest
 from tidegate.core.records import MetadataRule
+from tidegate.core.yaml_files import explain, read_mapping
 
 CORPUS_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}$")
 _SIZES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -29,7 +30,22 @@ def _bytes(value: object) -> object:
     return int(match[1]) * _SIZES[unit]
 
 
+def _cron(value: str) -> str:
+    from croniter import croniter  # what Airflow reads it with
+
+    if not croniter.is_valid(value):
+        raise ValueError("not a cron expression; e.g. '0 3 * * 1' is Mondays at 03:00")
+    return value
+
+
+def _timezone(value: str) -> str:
+    if value not in (names := available_timezones()):
+        raise ValueError(f"not a time zone of the IANA database{suggest(value, names, shown=8)}")
+    return value
+
+
 ByteSize = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
+Cron = Annotated[str, AfterValidator(_cron)]
 
 
 class Section(BaseModel):
@@ -56,9 +72,9 @@ class ChunkingConfig(Section):
     """How documents are split."""
 
     max_tokens: int = Field(default=200, ge=16)
-    """Upper limit of a chunk with its title path, in the embedder's tokens without special ones."""
+    """Upper limit of a chunk with the title of its document, in the embedder's tokens without special ones."""
     min_tokens: int = Field(default=48, ge=0)
-    """Sections shorter than this are joined with the next one under the same heading."""
+    """Sections shorter than this are joined with those that follow, up to half of ``max_tokens``."""
 
 
 class EmbedderConfig(Section):
@@ -86,11 +102,11 @@ class RetrievalConfig(Section):
 class RefreshConfig(Section):
     """When and how the index is refreshed by Airflow."""
 
-    schedule: str | None = "0 3 * * 1"
+    schedule: Cron | None = "0 3 * * 1"
     """Cron expression, or null for by hand only."""
-    timezone: str = "UTC"
+    timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
     shard_bytes: ByteSize = 1_000_000
-    """Document bytes that one mapped task embeds; about 30 s on two cores."""
+    """Text that one mapped task embeds; 1 MB takes about a minute on two cores."""
     retries: int = Field(default=2, ge=0, le=10)
     retry_seconds: int = Field(default=60, ge=0)
 
@@ -106,7 +122,7 @@ class PromotionConfig(Section):
     """Who lets a release serve."""
 
     policy: Literal["auto", "never"] = "auto"
-    check: str | None = "30 5 * * *"
+    check: Cron | None = "30 5 * * *"
     """Cron expression of the DAG's own look at the newest snapshot, in case an asset event was lost."""
 
 
@@ -144,12 +160,7 @@ class CorpusConfig(Section):
 
 def load_corpus(path: Path) -> CorpusConfig:
     """Read one corpus file; raise ``ConfigInvalidError`` naming file, key, value received and values allowed."""
-    try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigInvalidError(f"{path}: not valid YAML: {_one_line(error)}") from error
-    if not isinstance(loaded, dict):
-        raise ConfigInvalidError(f"{path}: expected keys and values, got {type(loaded).__name__}")
+    loaded = read_mapping(path)
     loaded.setdefault("corpus", path.stem)
     if loaded["corpus"] != path.stem:
         raise ConfigInvalidError(
@@ -163,12 +174,23 @@ def parse_corpus(values: dict[str, Any], *, where: str) -> CorpusConfig:
     try:
         return CorpusConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigInvalidError(f"{where}: {_explain(error)}") from error
+        raise ConfigInvalidError(f"{where}: {explain(error, CorpusConfig)}") from error
 
 
 def corpus_files(folders: tuple[Path, ...]) -> dict[str, Path]:
     """Return the corpus files of all folders by name; a later folder's file wins."""
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+
+def load_corpora(folders: tuple[Path, ...]) -> tuple[list[CorpusConfig], dict[str, str]]:
+    """Return (usable corpora, reason by name for those whose file cannot be used), sorted by name."""
+    usable, broken = [], {}
+    for name, path in sorted(corpus_files(folders).items()):
+        try:
+            usable.append(load_corpus(path))
+        except ConfigInvalidError as failure:
+            broken[name] = failure.what
+    return usable, broken
 
 
 def find_corpus(name: str, folders: tuple[Path, ...]) -> CorpusConfig:
@@ -177,32 +199,3 @@ def find_corpus(name: str, folders: tuple[Path, ...]) -> CorpusConfig:
     if name not in files:
         raise CorpusUnknownError(f"no corpus or folder {name!r}{suggest(name, files)}")
     return load_corpus(files[name])
-
-
-def _explain(error: ValidationError) -> str:
-    parts = []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            parts.append(f"unknown key {key!r}{suggest(str(item['loc'][-1]), _keys_at(item['loc'][:-1]))}")
-        elif item["type"] == "missing":
-            parts.append(f"key {key!r} is missing")
-        else:
-            parts.append(f"{key or 'value'}: {item['msg'].removeprefix('Value error, ')}, got {item['input']!r}")
-    return "; ".join(parts)
-
-
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys allowed at a place of the file, following ``location`` through the models."""
-    model: type[BaseModel] = CorpusConfig
-    for part in location:
-        if isinstance(part, int):
-            continue
-        annotation = model.model_fields[part].annotation
-        candidates = get_args(annotation) if get_origin(annotation) is not None else (annotation,)
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return list(model.model_fields)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

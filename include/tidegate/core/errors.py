@@ -108,7 +108,7 @@ class EmbedderMissingError(TidegateError):
 
     code = "embedder_missing"
     usage = True
-    advice = "run 'make setup' (or 'tidegate setup' in an image) on this machine, then run again"
+    advice = "correct embedder.model, or run 'tidegate setup' on this machine (it exports the model), then run again"
 
 
 class StoreUriError(TidegateError):
@@ -183,7 +183,7 @@ class ReleaseHeldError(TidegateError):
     """The release was rolled back before; only a person may promote it again."""
 
     code = "release_held"
-    advice = "the rolled-back state keeps serving; publish a changed snapshot, or promote the release by hand"
+    advice = "the rolled-back state keeps serving until a changed snapshot is released"
 
 
 class ReleaseMissingError(TidegateError):
@@ -242,9 +242,10 @@ def all_failures() -> tuple[type[TidegateError], ...]:
     return tuple(sorted(TidegateError.__subclasses__(), key=lambda kind: kind.code))
 
 
-def suggest(received: str, valid: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'? Valid: a, b, x"`` for an unknown name (without the guess if none is near)."""
+def suggest(received: str, valid: Iterable[str], *, shown: int = 40) -> str:
+    """Return ``"; did you mean 'x'? valid: a, b, x"`` for an unknown name (without the guess if none is near)."""
     names = sorted(valid)
     near = difflib.get_close_matches(received, names, n=1)
     guess = f"; did you mean {near[0]!r}?" if near else ";"
-    return f"{guess} valid: {', '.join(names) or 'none yet'}"
+    more = f", … ({len(names)} in all)" if len(names) > shown else ""
+    return f"{guess} valid: {', '.join(names[:shown]) or 'none yet'}{more}"

@@ -6,8 +6,10 @@ and checked. The head is the caller's to move: what is not reachable from a head
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import pyarrow.compute as pc
 
 from tidegate.core import keys
 from tidegate.core.canonical import sha256_hex
-from tidegate.core.errors import SnapshotInvalidError
+from tidegate.core.errors import SnapshotInvalidError, StoreFullError
 from tidegate.core.failpoints import reach
 from tidegate.core.protocols import ArtifactStore
 from tidegate.core.publishing import create_once
@@ -103,7 +105,8 @@ class _Writer:
         if not chunks and not rows:
             return None
         with tempfile.TemporaryDirectory(prefix="tidegate-segment-") as scratch:
-            manifest = write_segment(Path(scratch), change.embedder, chunks, rows)
+            with _space_of(scratch):
+                manifest = write_segment(Path(scratch), change.embedder, chunks, rows)
             key = self._free_key(manifest.digest)
             prefix = keys.segment_prefix(self.corpus, key)
             reach("K1")
@@ -136,6 +139,17 @@ class _Writer:
             if key in referenced or all(age < REUSE_SECONDS for age in ages):
                 return key
         raise SnapshotInvalidError(f"no free key for segment {digest[:12]}…")
+
+
+@contextlib.contextmanager
+def _space_of(scratch: str) -> Iterator[None]:
+    """Say which folder is full, in the words of a typed failure."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StoreFullError(f"no space left for scratch files in {Path(scratch).parent}") from error
 
 
 def _operation(corpus: str, parent: Snapshot | None, change: SnapshotChange) -> str:

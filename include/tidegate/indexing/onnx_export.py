@@ -7,6 +7,7 @@ before it is kept: the cosine of every probe is at least 0.9999.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import shutil
 import tempfile
@@ -26,14 +27,18 @@ logger = logging.getLogger(__name__)
 
 
 def is_exported(files: ModelFiles) -> bool:
-    """Tell whether a complete export exists; the record is written last, so its presence means complete."""
-    return files.identity.is_file()
+    """Tell whether a complete export exists: a record, and a graph with the digest that it names."""
+    if not (files.identity.is_file() and files.onnx.is_file()):
+        return False
+    record = json.loads(files.identity.read_bytes())
+    return bool(sha256_hex(files.onnx.read_bytes()) == record["onnx"]["sha256"])
 
 
 def export(files: ModelFiles) -> None:
     """Write graph and record for a model; do nothing if they exist. Safe to run twice, or twice at once."""
     if is_exported(files):
         return
+    shutil.rmtree(files.exported, ignore_errors=True)  # a damaged one
     identity = model_identity(files, "onnx")
     files.exported.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=files.exported.parent, prefix=".export-"))

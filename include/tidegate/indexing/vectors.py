@@ -25,7 +25,7 @@ def write_vectors(path: Path, vectors: NDArray[np.float32]) -> None:
     index: Any = faiss.IndexFlatIP(vectors.shape[1])
     if len(vectors):
         index.add(vectors)
-    faiss.write_index(index, str(path))
+    path.write_bytes(faiss.serialize_index(index).tobytes())  # not write_index: it hides why a disk refuses
 
 
 class VectorIndex:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tidegate.core.errors import ConfigInvalidError
+from tidegate.core.yaml_files import explain, read_mapping
 
 
 class _Entry(BaseModel):
@@ -40,7 +40,6 @@ class ConnectionSetting(_Entry):
     conn_login: str | None = None
     conn_password: str | None = None
     conn_port: int | None = None
-    conn_uri: str | None = None
     conn_extra: dict[str, Any] | None = None
 
 
@@ -51,14 +50,24 @@ class AirflowSettings(_Entry):
     pools: tuple[PoolSetting, ...] = ()
     variables: tuple[VariableSetting, ...] = ()
 
+    def variable(self, name: str) -> str:
+        """Return a variable's value; raise ``ConfigInvalidError`` if there is none of that name."""
+        for setting in self.variables:
+            if setting.variable_name == name:
+                return setting.variable_value
+        raise ConfigInvalidError(f"airflow_settings.yaml has no variable {name!r}")
+
+
+class _SettingsFile(_Entry):
+    airflow: AirflowSettings
+
 
 def load_settings(path: Path) -> AirflowSettings:
     """Read the file; raise ``ConfigInvalidError`` naming what is wrong."""
+    loaded = read_mapping(path)
+    if isinstance(loaded.get("airflow"), dict):
+        loaded["airflow"] = {key: () if value is None else value for key, value in loaded["airflow"].items()}
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))["airflow"]
-        return AirflowSettings.model_validate({key: value or () for key, value in loaded.items()})
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigInvalidError(f"{path}: not readable: {error}") from error
+        return _SettingsFile.model_validate(loaded).airflow
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigInvalidError(f"{path}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+        raise ConfigInvalidError(f"{path}: {explain(error, _SettingsFile)}") from error

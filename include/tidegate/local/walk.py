@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from tidegate.core.config import CorpusConfig, find_corpus
+from tidegate.core.config import CorpusConfig, corpus_files, find_corpus
 from tidegate.core.errors import SourceMissingError, TidegateError
 from tidegate.core.home import STATE, corpora_folders, project_home
 from tidegate.local.airflow import LocalAirflow, free_port
@@ -21,7 +21,7 @@ from tidegate.local.api import AirflowApi, ApiError
 from tidegate.local.progress import TaskLogs, stages_of
 from tidegate.local.screen import Screen, Stage
 from tidegate.local.settings import AirflowSettings, load_settings
-from tidegate.pipelines.corpora import find_target
+from tidegate.pipelines.corpora import find_target, remember_folder
 from tidegate.pipelines.workspace import Workspace
 from tidegate.registry.store import open_store
 
@@ -41,8 +41,7 @@ class Walk:
         self._airflow = LocalAirflow(home, home / STATE / "airflow", free_port(_PREFERRED_PORT))
         self._logs = TaskLogs(self._airflow.logs)
         self._settings = _settings(home)
-        store = next(item.variable_value for item in self._settings.variables if item.variable_name == "tidegate_store")
-        self._workspace = Workspace(corpus, open_store(store, base=home), home)
+        self._workspace = Workspace(corpus, open_store(self._settings.variable("tidegate_store"), base=home), home)
         self._refresh = f"refresh_index.{corpus.corpus}"
         self._promote = f"promote_release.{corpus.corpus}"
 
@@ -143,21 +142,18 @@ def _last_block(events: Sequence[str]) -> list[str]:
     return list(events[max(0, first - 1) :]) or list(events[-10:])
 
 
-def _corpus(home: Path, wanted: str) -> CorpusConfig:
+def choose_corpus(home: Path, wanted: str) -> CorpusConfig:
     """Return the configured corpus of a name, or write and return one for a folder."""
     folders = corpora_folders(home)
-    if not Path(wanted).expanduser().is_dir():
-        if "/" in wanted:
-            raise SourceMissingError(
-                f"CORPUS={wanted} is not a folder", next_action="give an existing folder, or the name of a corpus"
-            )
+    if wanted in corpus_files(folders) or ("/" not in wanted and not Path(wanted).is_dir()):
         return find_corpus(wanted, folders)
-    target = find_target(
-        str(Path(wanted).expanduser().absolute()),
-        None,
-        open_store(_settings(home).variables[0].variable_value, base=home),
-        folders,
-    )
+    if not Path(wanted).expanduser().is_dir():
+        raise SourceMissingError(
+            f"CORPUS={wanted} is not a folder", next_action="give an existing folder, or the name of a corpus"
+        )
+    store = open_store(_settings(home).variable("tidegate_store"), base=home)
+    target = find_target(str(Path(wanted).expanduser().absolute()), None, store, folders)
+    remember_folder(store, target.config)
     path = home / STATE / "corpora" / f"{target.config.corpus}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     written = {
@@ -183,7 +179,7 @@ def main() -> int:
         signal.signal(number, stop)
     home = project_home()
     try:
-        return Walk(home, _corpus(home, options.corpus), Screen()).go(once=options.once)
+        return Walk(home, choose_corpus(home, options.corpus), Screen()).go(once=options.once)
     except KeyboardInterrupt:
         sys.stdout.write("\nstopped\n")
         return 130 if options.once else 0

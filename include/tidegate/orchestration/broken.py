@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from airflow.sdk import DAG, dag, task
 
 from tidegate.core.errors import ConfigInvalidError
@@ -10,13 +12,14 @@ from tidegate.orchestration.task_defaults import cron
 from tidegate.orchestration.task_log import log_failure
 
 _DEFAULT_SCHEDULE = "0 3 * * 1"
+_NOT_IN_A_DAG_ID = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 def broken_corpus_dag(broken: BrokenCorpus) -> DAG:
     """Return the DAG ``refresh_index.<corpus>`` of a corpus whose file is invalid."""
 
     @dag(
-        dag_id=f"refresh_index.{broken.corpus}",
+        dag_id=f"refresh_index.{_NOT_IN_A_DAG_ID.sub('-', broken.corpus)}",
         schedule=cron(_DEFAULT_SCHEDULE, "UTC"),
         doc_md=f"The corpus file cannot be used: {broken.reason}",
         description="The corpus file cannot be used: see the documentation of this DAG.",

@@ -1,11 +1,10 @@
-"""The corpora at parse time: every readable file, and the reason for each that is not. Reads YAML and nothing else."""
+"""The corpora at parse time: every usable file, and the reason for each that is not. Reads YAML and nothing else."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tidegate.core.config import CorpusConfig, corpus_files, load_corpus
-from tidegate.core.errors import ConfigInvalidError
+from tidegate.core import config
 from tidegate.core.home import corpora_folders, project_home
 
 
@@ -17,12 +16,7 @@ class BrokenCorpus:
     reason: str
 
 
-def load_corpora() -> tuple[list[CorpusConfig], list[BrokenCorpus]]:
+def load_corpora() -> tuple[list[config.CorpusConfig], list[BrokenCorpus]]:
     """Return (usable, broken) corpora, each sorted by name."""
-    usable, broken = [], []
-    for name, path in sorted(corpus_files(corpora_folders(project_home())).items()):
-        try:
-            usable.append(load_corpus(path))
-        except ConfigInvalidError as error:
-            broken.append(BrokenCorpus(name, error.what))
-    return usable, broken
+    usable, broken = config.load_corpora(corpora_folders(project_home()))
+    return usable, [BrokenCorpus(name, reason) for name, reason in broken.items()]

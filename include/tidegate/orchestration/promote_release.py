@@ -13,7 +13,10 @@ def compose(corpus: str) -> dict[str, Any] | None:
 
     def body(step: Step) -> tuple[dict[str, Any] | None, str]:
         from tidegate.pipelines.promote_release import compose as compose_release
+        from tidegate.registry.heads import read_head
 
+        if read_head(step.workspace.store, corpus).snapshot is None:
+            return None, "release: none, there is no snapshot yet"
         candidate = compose_release(step.workspace)
         if candidate.is_champion:
             return None, f"release {candidate.release[:12]} serves already"

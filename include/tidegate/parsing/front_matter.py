@@ -36,6 +36,7 @@ def scalar_metadata(values: Mapping[object, object]) -> dict[str, str]:
     metadata = {}
     for key, value in values.items():
         items = value if isinstance(value, list) else [value]
-        if any(items) and all(isinstance(item, str) for item in items):
-            metadata[str(key)] = ", ".join(items)
+        texts = [item for item in items if isinstance(item, str)]
+        if any(texts) and len(texts) == len(items):
+            metadata[str(key)] = ", ".join(texts)
     return metadata

@@ -23,6 +23,7 @@ from typing import IO, Self
 from tidegate.core.documents import Block, ParsedDocument, QuarantineError
 
 _LENGTH = struct.Struct(">Q")
+_TRIES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,9 @@ class Sandbox:
         try:
             _send(helper.stdin, json.dumps({"kind": kind, "limits": asdict(self._limits)}).encode())
             _send(helper.stdin, data)
-            reply = json.loads(_receive(helper.stdout, deadline=time.monotonic() + self._limits.wall_seconds + 10))
+            reply = json.loads(
+                _receive(helper.stdout, deadline=time.monotonic() + _TRIES * self._limits.wall_seconds + 10)
+            )
         except (OSError, EOFError, TimeoutError, ValueError) as error:
             self.close()
             raise QuarantineError("too_complex", f"the parser process died: {error}") from error
@@ -107,7 +110,7 @@ def serve() -> None:
 
 def _in_child(kind: str, data: bytes, limits: SandboxLimits) -> bytes:
     """Return the child's reply; one that was killed from outside (by the kernel, for memory) gets a second try."""
-    for _ in range(2):
+    for _ in range(_TRIES):
         output, ended_by = _run_child(kind, data, limits)
         if ended_by == 0 and output:
             return output

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import unicodedata
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from tidegate.core.config import CorpusConfig, corpus_files, find_corpus, load_c
 from tidegate.core.errors import ConfigInvalidError, CorpusUnknownError, SourceMissingError, suggest
 from tidegate.core.protocols import ArtifactStore
 from tidegate.pipelines.workspace import Workspace
+from tidegate.sources.hints import load_hints
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ def find_target(target: str, name: str | None, store: ArtifactStore, folders: tu
         if name and name != target:
             raise ConfigInvalidError(f"--corpus {name!r} contradicts the configured corpus {target!r}; leave it out")
         return Target(find_corpus(target, folders), has_file=True)
-    folder = Path(target).expanduser().absolute()
+    folder = Path(os.path.normpath(Path(target).expanduser().absolute()))
     if not folder.exists() and "/" not in target and not name:
         known = corpus_files(folders)
         raise CorpusUnknownError(f"{target!r} is neither a folder nor a corpus{suggest(target, known)}")
@@ -72,7 +76,7 @@ def find_target(target: str, name: str | None, store: ArtifactStore, folders: tu
         raise SourceMissingError(
             f"the source folder {folder} {'is not a folder' if folder.exists() else 'does not exist'}"
         )
-    chosen, continues = (name, None) if name else _name_for(folder, store)
+    chosen, continues = (name, None) if name else _name_for(folder, store, corpus_files(folders))
     values = {"corpus": chosen, "source": {"path": str(folder), "allow_empty": True}}
     config = parse_corpus(values, where=f"--corpus {chosen}" if name else str(folder))
     return Target(config, has_file=False, continues=continues)
@@ -86,22 +90,34 @@ def remember_folder(store: ArtifactStore, config: CorpusConfig) -> None:
         store.put(key, note)
 
 
-def _name_for(folder: Path, store: ArtifactStore) -> tuple[str, str | None]:
+def _name_for(folder: Path, store: ArtifactStore, configured: Collection[str]) -> tuple[str, str | None]:
     """Return (corpus, former folder): the corpus of this folder, of the folder that moved here, or a new one."""
-    noted = {}
-    for corpus in stored_corpora(store):
-        stored = store.read(_note_key(corpus))
-        if stored is not None:
-            noted[corpus] = str(json.loads(stored.data)["folder"])
+    held = stored_corpora(store)
+    noted = {corpus: _noted_folder(store, corpus) for corpus in held if corpus not in configured}
     for corpus, place in noted.items():
         if place == str(folder):
             return corpus, None
-    vanished = {corpus: place for corpus, place in noted.items() if not Path(place).exists()}
-    if len(vanished) == 1:
-        return next(iter(vanished.items()))
+    homeless = [corpus for corpus, place in noted.items() if place is None or not Path(place).exists()]
+    moved = [corpus for corpus in homeless if _holds(folder, store, corpus)]
+    if len(moved) == 1:
+        return moved[0], noted[moved[0]]
     slug = re.sub(r"[^a-z0-9_-]+", "-", folder.name.lower()).strip("-_")[:48] or "corpus"
-    taken = slug in stored_corpora(store)
+    taken = slug in held or slug in configured
     return (f"{slug}-{sha256_hex(str(folder).encode())[:6]}" if taken else slug), None
+
+
+def _noted_folder(store: ArtifactStore, corpus: str) -> str | None:
+    stored = store.read(_note_key(corpus))
+    return None if stored is None else str(json.loads(stored.data)["folder"])
+
+
+def _holds(folder: Path, store: ArtifactStore, corpus: str) -> bool:
+    """Tell whether more than half of a corpus's documents are in a folder, by file name alone."""
+    known = {document.rpartition("/")[2] for document in load_hints(store, keys.hints(corpus, "folder")).documents}
+    if not known:
+        return False
+    found = {unicodedata.normalize("NFC", name) for _, _, names in os.walk(folder) for name in names}
+    return len(known & found) * 2 > len(known)
 
 
 def _note_key(corpus: str) -> str:

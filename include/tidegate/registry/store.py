@@ -11,10 +11,13 @@ from tidegate.core.errors import StoreUriError
 from tidegate.core.protocols import ArtifactStore
 
 
-def open_store(uri: str, *, base: Path, session: dict[str, Any] | None = None) -> ArtifactStore:
+def open_store(
+    uri: str, *, base: Path, session: dict[str, Any] | None = None, cache: Path | None = None
+) -> ArtifactStore:
     """Return the store at ``uri``; a plain path is a folder relative to ``base``. Nothing is created before a write.
 
     :param session: boto3 client arguments for S3 (credentials, region, endpoint).
+    :param cache: folder for copies of immutable objects of S3 (default: ``$TIDEGATE_CACHE``, else the user's cache).
     """
     parsed = urlparse(uri)
     if parsed.scheme == "s3":
@@ -22,8 +25,9 @@ def open_store(uri: str, *, base: Path, session: dict[str, Any] | None = None) -
             raise StoreUriError(f"store {uri!r} names no bucket")
         from tidegate.registry.s3_store import S3Store
 
-        cache = os.environ.get("TIDEGATE_CACHE")
-        return S3Store(parsed.netloc, parsed.path.strip("/"), cache=Path(cache) if cache else None, session=session)
+        named = os.environ.get("TIDEGATE_CACHE")
+        cache = cache or (Path(named) if named else None)
+        return S3Store(parsed.netloc, parsed.path.strip("/"), cache=cache, session=session)
     if parsed.scheme == "file":
         if parsed.netloc not in ("", "localhost") or not parsed.path.startswith("/"):
             raise StoreUriError(f"store {uri!r} is not an absolute file URI")

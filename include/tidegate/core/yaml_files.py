@@ -1,0 +1,65 @@
+"""Read a YAML file that a person wrote, and say in one line what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from tidegate.core.errors import ConfigInvalidError, suggest
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Return the file's keys and values; raise ``ConfigInvalidError`` naming the file and the place."""
+    try:
+        loaded = yaml.safe_load(path.read_bytes().decode())
+    except OSError as error:
+        raise ConfigInvalidError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigInvalidError(
+            f"{path}: not valid UTF-8: byte {error.start} is {error.object[error.start]:#04x}"
+        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigInvalidError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, dict):
+        raise ConfigInvalidError(f"{path}: expected keys and values, got {_kind(loaded)}")
+    return loaded
+
+
+def explain(error: ValidationError, root: type[BaseModel]) -> str:
+    """Return every mistake in one line: the key, what is expected, what was received, and the keys that exist."""
+    parts = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            parts.append(f"unknown key {key!r}{suggest(str(item['loc'][-1]), _keys_at(root, item['loc'][:-1]))}")
+        elif item["type"] == "missing":
+            parts.append(f"key {key!r} is missing")
+        else:
+            expected = item["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
+            parts.append(f"{key or 'value'}: {expected}, got {_shown(item['input'])}")
+    return "; ".join(parts)
+
+
+def _keys_at(root: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys allowed at a place of the file, following ``location`` through the models."""
+    model = root
+    for part in location:
+        if isinstance(part, str):
+            annotation = model.model_fields[part].annotation
+            candidates = get_args(annotation) or (annotation,)
+            model = next(item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel))
+    return list(model.model_fields)
+
+
+def _shown(value: object) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _kind(value: object) -> str:
+    return {list: "a list", str: f"the text {value!r:.40}", type(None): "nothing"}.get(
+        type(value), type(value).__name__
+    )
