@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from tidegate.cli import commands
-    from tidegate.core.errors import ResourceExhaustedError, TidegateError, UnexpectedError
+    from tidegate.core.errors import ResourceExhaustedError, TidegateError, UnexpectedError, one_line
 
     try:
         return int(getattr(commands, options.run)(options))
@@ -163,5 +163,6 @@ def _run(options: argparse.Namespace) -> int:
     except Exception as error:  # noqa: BLE001 - a defect: its traceback is what a report needs, and a block ends it
         traceback.print_exc()
         failure = UnexpectedError(f"{type(error).__name__}: {error}"[:500])
-    sys.stderr.write((f"tidegate: {failure.what}; {failure.next_action}" if failure.usage else failure.block()) + "\n")
+    said = one_line(f"tidegate: {failure.what}; {failure.next_action}") if failure.usage else failure.block()
+    sys.stderr.write(f"{said}\n")
     return 2 if failure.usage else 1

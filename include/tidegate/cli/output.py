@@ -8,6 +8,8 @@ import textwrap
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from tidegate.core.errors import one_line
+
 
 def say(text: str = "") -> None:
     """Print a line of results to stdout."""
@@ -36,8 +38,7 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 def shown(value: object) -> str:
     """Return a value as one line of printable text: control characters of a file name stand escaped."""
-    text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    return one_line(f"{value:.3f}" if isinstance(value, float) else str(value))
 
 
 def short(digest: str | None) -> str:
@@ -55,4 +56,4 @@ def passage(text: str, indent: str = "     ", lines: int = 6) -> str:
     width = max(40, min(shutil.get_terminal_size().columns, 110))
     wrapped = [part for line in text.splitlines() if line.strip() for part in textwrap.wrap(line, width - len(indent))]
     kept = wrapped[:lines] + (["…"] if len(wrapped) > lines else [])
-    return "\n".join(indent + line for line in kept)
+    return "\n".join(indent + one_line(line) for line in kept)

@@ -53,7 +53,7 @@ class TidegateError(Exception):
             ("next action", self.next_action),
             ("runbook", f"docs/runbook.md#{self.code}"),
         ]
-        lines = [f"{name:<14} {value}" for name, value in rows]
+        lines = [one_line(line) for name, value in rows for line in f"{name:<14} {value}".split("\n")]
         return "\n".join([_RULE, f"FAILED  {self.code}", *lines, _RULE])
 
 
@@ -235,6 +235,11 @@ class UnexpectedError(TidegateError):
     """A failure that has no code of its own: a defect."""
 
     code = "unexpected"
+
+
+def one_line(text: str) -> str:
+    """Return text that cannot break a line or steer a terminal: what is not printable stands escaped."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def all_failures() -> tuple[type[TidegateError], ...]:

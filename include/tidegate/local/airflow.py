@@ -121,9 +121,10 @@ class LocalAirflow:
     def _claim(self) -> None:
         self.state.mkdir(parents=True, exist_ok=True)
         claim = self.state / "running.pid"
-        if claim.is_file() and _is_alive(int(claim.read_text() or 0)):
+        holder = claim.read_text() if claim.is_file() else ""
+        if holder.isdecimal() and _is_alive(int(holder)):
             raise LocalAirflowError(
-                f"Airflow of this checkout runs already (process {claim.read_text()})",
+                f"Airflow of this checkout runs already (process {holder})",
                 next_action="stop it with Ctrl-C in its terminal, or use its UI",
             )
         claim.write_text(str(os.getpid()))

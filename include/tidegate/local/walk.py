@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import yaml
 
 from tidegate.core.config import CorpusConfig, corpus_files, find_corpus
-from tidegate.core.errors import SourceMissingError, TidegateError
+from tidegate.core.errors import CorpusUnknownError, SourceMissingError, TidegateError, one_line, suggest
 from tidegate.core.home import STATE, corpora_folders, project_home
 from tidegate.local.airflow import LocalAirflow, free_port
 from tidegate.local.api import AirflowApi, ApiError
@@ -31,6 +31,7 @@ _PREFERRED_PORT = 8080
 _START_SECONDS = 120
 _POLL_SECONDS = 0.4
 _EVENT_SECONDS = 45
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Walk:
@@ -145,6 +146,8 @@ def _last_block(events: Sequence[str]) -> list[str]:
 def choose_corpus(home: Path, wanted: str) -> CorpusConfig:
     """Return the configured corpus of a name, or write and return one for a folder."""
     folders = corpora_folders(home)
+    if not wanted:
+        raise CorpusUnknownError(f"CORPUS is empty{suggest('', corpus_files(folders))}, or a folder")
     if wanted in corpus_files(folders) or ("/" not in wanted and not Path(wanted).is_dir()):
         return find_corpus(wanted, folders)
     if not Path(wanted).expanduser().is_dir():
@@ -173,9 +176,11 @@ def main() -> int:
     options = parser.parse_args()
 
     def stop(*_: object) -> NoReturn:
+        for number in _STOPS:
+            signal.signal(number, signal.SIG_IGN)  # once is enough: a second one must not cut the stopping short
         raise KeyboardInterrupt
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _STOPS:
         signal.signal(number, stop)
     home = project_home()
     try:
@@ -184,9 +189,8 @@ def main() -> int:
         sys.stdout.write("\nstopped\n")
         return 130 if options.once else 0
     except TidegateError as failure:
-        sys.stderr.write(
-            (f"make run: {failure.what}; {failure.next_action}" if failure.usage else failure.block()) + "\n"
-        )
+        said = one_line(f"make run: {failure.what}; {failure.next_action}") if failure.usage else failure.block()
+        sys.stderr.write(f"{said}\n")
         return 2 if failure.usage else 1
     except ApiError as error:
         sys.stderr.write(f"make run: Airflow's API: {error}\n")

@@ -92,17 +92,19 @@ def remember_folder(store: ArtifactStore, config: CorpusConfig) -> None:
 
 def _name_for(folder: Path, store: ArtifactStore, configured: Collection[str]) -> tuple[str, str | None]:
     """Return (corpus, former folder): the corpus of this folder, of the folder that moved here, or a new one."""
-    held = stored_corpora(store)
-    noted = {corpus: _noted_folder(store, corpus) for corpus in held if corpus not in configured}
+    noted = {corpus: _noted_folder(store, corpus) for corpus in store.children("")}
     for corpus, place in noted.items():
-        if place == str(folder):
+        if place and (place == str(folder) or (Path(place).exists() and folder.samefile(place))):
             return corpus, None
-    homeless = [corpus for corpus, place in noted.items() if place is None or not Path(place).exists()]
-    moved = [corpus for corpus in homeless if _holds(folder, store, corpus)]
+    moved = [
+        corpus
+        for corpus, place in noted.items()
+        if (not Path(place).exists() if place else corpus not in configured) and _holds(folder, store, corpus)
+    ]
     if len(moved) == 1:
         return moved[0], noted[moved[0]]
     slug = re.sub(r"[^a-z0-9_-]+", "-", folder.name.lower()).strip("-_")[:48] or "corpus"
-    taken = slug in held or slug in configured
+    taken = slug in noted or slug in configured
     return (f"{slug}-{sha256_hex(str(folder).encode())[:6]}" if taken else slug), None
 
 

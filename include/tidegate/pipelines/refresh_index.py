@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidegate.core import keys
 from tidegate.core.changes import ChangeSet
-from tidegate.core.errors import SourceIncompleteError
+from tidegate.core.errors import SourceIncompleteError, one_line
 from tidegate.core.progress import ProgressLog
 from tidegate.core.records import SnapshotManifest
 from tidegate.pipelines.workspace import Workspace
@@ -69,7 +69,7 @@ class RefreshReport:
         """Return the report in a few lines for a log."""
         documents = ", ".join(f"{count} {name}" for name, count in self.documents.items() if count or name == "total")
         chunks = ", ".join(f"{count} {name}" for name, count in self.chunks.items())
-        bad = [f"in quarantine: {item['document']}: {item['reason']}" for item in self.quarantine]
+        bad = [f"in quarantine: {one_line(item['document'])}: {item['reason']}" for item in self.quarantine]
         return "\n".join(
             [
                 *bad,
