@@ -168,9 +168,9 @@ def delete(lines: list[str], at: int, rng: random.Random) -> None:
 
 
 def edit_one_line(page: Path, how: Callable[[list[str], int, random.Random], None], rng: random.Random) -> None:
-    """Edit any line, headings too, but a code fence: without it the rest of the page reads as something else."""
+    """Edit any line that is not blank: headings and code fences too."""
     lines = page.read_text(encoding="utf-8").split("\n")
-    how(lines, rng.choice([at for at, line in enumerate(lines) if line.strip() and "```" not in line]), rng)
+    how(lines, rng.choice([at for at, line in enumerate(lines) if line.strip()]), rng)
     page.write_text("\n".join(lines), encoding="utf-8")
 
 

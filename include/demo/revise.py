@@ -19,8 +19,11 @@ WORKING_COPY = HERE.parents[1] / ".tidegate" / "demo" / "handbook"
 
 def reset(target: Path) -> str:
     """Make the working copy equal to the handbook."""
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(HERE / "handbook", target)
+    fresh = target.with_name(f"{target.name}.new")
+    for folder in (fresh, target):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(HERE / "handbook", fresh)
+    fresh.rename(target)
     return f"{target} holds the handbook as written"
 
 
@@ -32,17 +35,21 @@ def edit(target: Path) -> str:
         page = target / what["document"]
         if operation == "replace":
             text = page.read_text(encoding="utf-8") if page.is_file() else ""
-            if text.count(what["old"]) != 1:
+            if text.count(what["old"]) == 1:
+                scratch = page.with_name(f".{page.name}")
+                scratch.write_text(text.replace(what["old"], what["new"]), encoding="utf-8")
+                scratch.replace(page)
+            elif what["new"] not in text:
                 raise SystemExit(f"{page} does not hold {what['old']!r} once: 'make demo-reset' starts over")
-            page.write_text(text.replace(what["old"], what["new"]), encoding="utf-8")
         elif operation == "add":
             page.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(HERE / "revision_2" / what["document"], page)
         elif operation == "move":
             (target / what["to"]).parent.mkdir(parents=True, exist_ok=True)
-            page.rename(target / what["to"])
+            if page.is_file() or not (target / what["to"]).is_file():
+                page.rename(target / what["to"])
         else:
-            page.unlink()
+            page.unlink(missing_ok=True)
         counts[operation] += 1
     done = ", ".join(f"{count} {operation}" for operation, count in counts.items())
     return f"{target} edited: {done}; 'make run' shows what the index makes of it"

@@ -152,7 +152,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
         },
     )
     settle()
-    assert main(["refresh", str(folder), "--store", str(base / "store")]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIDEGATE_HOME", str(base))
+        assert main(["refresh", str(folder), "--store", str(base / "store")]) == 0
     return Served(base / "store", folder)
 
 

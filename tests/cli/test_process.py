@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import TIDEGATE, Answer, Call, Served, assert_mistake, write
-from tests.conftest import settle
 
 HEAVY = {"torch", "faiss", "transformers", "sentence_transformers", "pandas", "onnxruntime"}
 COMMANDS = {
@@ -157,9 +156,10 @@ def _read(terminal: int) -> bytes:
         return b""
 
 
-def test_progress_goes_to_a_terminal_and_never_into_the_json(folder: Path, home: Path) -> None:
+def test_progress_goes_to_a_terminal_and_nowhere_else(folder: Path, home: Path, process: Call) -> None:
     write(folder, {"one.md": "# one\n\ntext\n", "zero.md": b""})
-    settle()
+    quiet = process("refresh", folder, "--store", home / "quiet", "--json")
+    assert (quiet.err, quiet.json["documents"]["added"]) == ("", 1)
     found = on_terminal(["refresh", str(folder), "--json"], "stderr")
     assert found.json["documents"]["added"] == 1
     assert "read 2/2 documents" in found.err

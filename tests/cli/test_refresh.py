@@ -157,7 +157,7 @@ def test_one_folder_is_one_corpus_however_it_is_written(
     (tmp_path / "link").symlink_to(pages)
     monkeypatch.chdir(pages)
     again = cli("refresh", way.format(link=tmp_path / "link"), "--json").json
-    assert (again["documents"], again["bytes_written"]) == (counts(total=5, quarantined=1, unchanged=4), 0)
+    assert (again["documents"], again["files_opened"]) == (counts(total=5, quarantined=1, unchanged=4), 0)
     assert [row["corpus"] for row in cli("status", "--json").rows] == ["documents"]
 
 

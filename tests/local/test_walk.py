@@ -92,7 +92,7 @@ def make_run(
 ) -> Iterator[Callable[..., tuple[int, str, str]]]:
     """Call ``main`` in this process, for what must end before Airflow would start."""
     monkeypatch.setenv("FAKE_MIGRATION_FAILS", "1")
-    numbers = (signal.SIGTERM, signal.SIGHUP)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
 
     def call(*arguments: str) -> tuple[int, str, str]:

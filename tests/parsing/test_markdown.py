@@ -59,6 +59,22 @@ def test_one_lost_fence_does_not_turn_the_rest_of_the_page_into_code() -> None:
     assert kinds("```\nnever closed\n# still a heading")[-1] == ("heading", "still a heading")
 
 
+@pytest.mark.parametrize("lost", [2, 4, 10, 12])
+def test_a_lost_fence_without_a_language_changes_only_its_own_block(lost: int) -> None:
+    """Opening and closing fences look alike; where they stand tells them apart."""
+    lines = "# A\n\n```\none\n```\n\n## B\n\ntext\n\n```\n# two\n```\n\n## C\n\nend".split("\n")
+    whole = kinds("\n".join(lines))
+    assert whole[1] == ("code", "```\none\n```")
+    assert whole[4] == ("code", "```\n# two\n```")
+    del lines[lost]
+    broken = kinds("\n".join(lines))
+    other = 4 if lost < 6 else 1
+    assert whole[other] in broken
+    assert [("heading", "A"), ("heading", "B"), ("text", "text"), ("heading", "C"), ("text", "end")] == [
+        block for block in broken if block in whole and block[0] != "code"
+    ]
+
+
 def test_comments_are_removed_and_an_open_one_is_text() -> None:
     assert kinds("a <!-- b\nc --> d") == [("text", "a  d")]
     assert kinds("a <!-- b") == [("text", "a <!-- b")]

@@ -179,7 +179,7 @@ def parse_corpus(values: dict[str, Any], *, where: str) -> CorpusConfig:
 
 def corpus_files(folders: tuple[Path, ...]) -> dict[str, Path]:
     """Return the corpus files of all folders by name; a later folder's file wins."""
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("[!.]*.yaml"))}
 
 
 def load_corpora(folders: tuple[Path, ...]) -> tuple[list[CorpusConfig], dict[str, str]]:

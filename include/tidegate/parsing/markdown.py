@@ -63,17 +63,32 @@ def _block_at(lines: list[str], at: int) -> tuple[Block, int]:
 def _fence_end(lines: list[str], at: int) -> int:
     """Return the line after a fenced block that starts at ``at``; 0 if none starts here.
 
-    A fence that is never closed (the file ends, or another block is opened first) is no fence but a line of text:
-    one lost backtick must not turn the rest of a page into code and change all of its chunks.
+    One lost or damaged fence must not turn the rest of a page inside out and change all of its chunks. So a fence that
+    is never closed (the file ends, or another block opens first) is a line of text, and so is one that stands as a
+    closing fence does. Well-formed pages read as in CommonMark.
     """
     opening = _FENCE.match(lines[at])
-    if not opening:
+    if not opening or _stands_as_closing(lines, at, opening):
         return 0
     for end in range(at + 1, len(lines)):
         fence = _FENCE.match(lines[end])
         if fence and fence[1][0] == opening[1][0] and len(fence[1]) >= len(opening[1]):
-            return 0 if fence[2].strip() else end + 1
+            return 0 if fence[2].strip() or _stands_as_opening(lines, end) else end + 1
     return 0
+
+
+def _stands_as_closing(lines: list[str], at: int, fence: re.Match[str]) -> bool:
+    """Tell whether a bare fence ends a run of lines: text right above it, and none below."""
+    return not fence[2].strip() and _has_text(lines, at - 1) and not _has_text(lines, at + 1)
+
+
+def _stands_as_opening(lines: list[str], at: int) -> bool:
+    """Tell whether a fence begins a run of lines: text right below it, and none above."""
+    return _has_text(lines, at + 1) and not _has_text(lines, at - 1)
+
+
+def _has_text(lines: list[str], at: int) -> bool:
+    return 0 <= at < len(lines) and bool(lines[at].strip())
 
 
 def _table_starts(lines: list[str], at: int) -> bool:
