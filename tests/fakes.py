@@ -68,8 +68,8 @@ class FaultStore:
     def read(self, key: str) -> Stored | None:
         return self.inner.read(key)
 
-    def fetch(self, key: str) -> Path | None:
-        return self.inner.fetch(key)
+    def fetch(self, key: str, *, fresh: bool = False) -> Path | None:
+        return self.inner.fetch(key, fresh=fresh)
 
     def list_keys(self, prefix: str) -> Iterator[StoredKey]:
         return self.inner.list_keys(prefix)

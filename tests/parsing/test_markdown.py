@@ -62,7 +62,7 @@ def test_one_lost_fence_does_not_turn_the_rest_of_the_page_into_code() -> None:
 @pytest.mark.parametrize("lost", [2, 4, 10, 12])
 def test_a_lost_fence_without_a_language_changes_only_its_own_block(lost: int) -> None:
     """Opening and closing fences look alike; where they stand tells them apart."""
-    lines = "# A\n\n```\none\n```\n\n## B\n\ntext\n\n```\n# two\n```\n\n## C\n\nend".split("\n")
+    lines = ["# A", "", "```", "one", "```", "", "## B", "", "text", "", "```", "# two", "```", "", "## C", "", "end"]
     whole = kinds("\n".join(lines))
     assert whole[1] == ("code", "```\none\n```")
     assert whole[4] == ("code", "```\n# two\n```")
@@ -70,8 +70,12 @@ def test_a_lost_fence_without_a_language_changes_only_its_own_block(lost: int) -
     broken = kinds("\n".join(lines))
     other = 4 if lost < 6 else 1
     assert whole[other] in broken
-    assert [("heading", "A"), ("heading", "B"), ("text", "text"), ("heading", "C"), ("text", "end")] == [
-        block for block in broken if block in whole and block[0] != "code"
+    assert [block for block in broken if block in whole and block[0] != "code"] == [
+        ("heading", "A"),
+        ("heading", "B"),
+        ("text", "text"),
+        ("heading", "C"),
+        ("text", "end"),
     ]
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import tempfile
 import time
 import uuid
 from dataclasses import asdict
@@ -23,7 +23,14 @@ from tidegate.core.errors import (
 )
 from tidegate.core.home import corpora_folders, default_store_uri, project_home
 from tidegate.core.protocols import ArtifactStore
-from tidegate.pipelines.corpora import choose_stored, find_target, remember_folder, stored_corpora, stored_workspace
+from tidegate.pipelines.corpora import (
+    begun_corpora,
+    choose_stored,
+    find_target,
+    remember_folder,
+    stored_corpora,
+    stored_workspace,
+)
 from tidegate.pipelines.workspace import Workspace
 from tidegate.registry.runs import Run, run_name
 from tidegate.registry.store import open_store
@@ -51,7 +58,9 @@ def refresh(options: argparse.Namespace) -> int:
         report, candidate = _refresh(workspace, restarts=_RESTARTS)
     except TidegateError as failure:
         if not failure.usage:
-            run.record("refresh", {"started": started.isoformat(), "outcome": "failed", "failure": failure.as_record()})
+            with contextlib.suppress(TidegateError):  # the failure matters, not that it could not be recorded
+                told = {"started": started.isoformat(), "outcome": "failed", "failure": failure.as_record()}
+                run.record("refresh", told)
         raise
     result = report.as_json() | {"release": candidate.champion, "bytes_written": store.bytes_written}
     result["seconds"] = round(time.monotonic() - clock, 3)
@@ -69,9 +78,10 @@ def _refresh(workspace: Workspace, restarts: int) -> tuple[RefreshReport, Candid
 
     try:
         found = refresh_index.detect(workspace)
-        if isinstance(found, refresh_index.Plan):
-            found = refresh_index.commit(workspace, found, refresh_index.embed(workspace, found.capture.texts))
-        return found, promote_release.promote(workspace)
+        if isinstance(found, refresh_index.RefreshReport):
+            return found, promote_release.promote(workspace)
+        report = refresh_index.commit(workspace, found, refresh_index.embed(workspace, found.capture.texts))
+        return report, promote_release.promote(workspace, verified=report.snapshot)
     except SourceIncompleteError:
         promote_release.promote(workspace)  # what could be read is committed, and serves
         raise
@@ -114,12 +124,13 @@ def evaluate_retrieval(options: argparse.Namespace) -> int:
     rows = read_rows(options.qa, evidence=True)
     release = _open(options)
     result = evaluate(release, rows)
-    views.note_unresolved(result.unresolved, release.id)
     if not result.scored:
+        missing = f" (not there: {', '.join(result.unresolved[:5])})" if result.unresolved else ""
         raise QuestionsInvalidError(
-            f"no row of {options.qa} has evidence in release {short(release.id)}",
+            f"no row of {options.qa} has evidence in release {short(release.id)}{missing}",
             next_action="evidence paths must be those of the corpus, or their unambiguous ends",
         )
+    views.note_unresolved(result.unresolved, release.id)
     if options.json:
         say(json.dumps(result.modes))
     else:
@@ -163,13 +174,17 @@ def verify(options: argparse.Namespace) -> int:
     """Read everything back; the first thing that is wrong becomes the exit code and the reason."""
     from tidegate.pipelines.verify_store import verify_corpus
 
-    with tempfile.TemporaryDirectory(prefix="tidegate-verify-") as empty:  # what is cached here proves nothing there
-        store = _store(options, cache=Path(empty))
-        held = stored_corpora(store)
-        for name in held if held and not options.corpus else [choose_stored(store, options.corpus)]:
+    store = _store(options)
+    held = begun_corpora(store)
+    for name in held if held and not options.corpus else [choose_stored(store, options.corpus, held)]:
+        try:
             found = asdict(verify_corpus(store, name))
-            counts = ", ".join(f"{count} {what}" for what, count in found.items() if what != "corpus")
-            say(json.dumps({**found, "ok": True}) if options.json else f"{name}: all right: {counts} read back")
+        except TidegateError as failure:
+            if options.json:
+                say(json.dumps({"corpus": name, "ok": False, "code": failure.code, "reason": failure.what}))
+            raise
+        counts = ", ".join(f"{count} {what}" for what, count in found.items() if what != "corpus")
+        say(json.dumps({**found, "ok": True}) if options.json else f"{name}: all right: {counts} read back")
     return 0
 
 
@@ -192,9 +207,11 @@ def setup(options: argparse.Namespace) -> int:
     return 0
 
 
-def _store(options: argparse.Namespace, *, cache: Path | None = None) -> ArtifactStore:
+def _store(options: argparse.Namespace) -> ArtifactStore:
+    if options.store is not None:
+        return open_store(options.store, base=Path.cwd())
     home = project_home()
-    return open_store(options.store or default_store_uri(home), base=home, cache=cache)
+    return open_store(default_store_uri(home), base=home)
 
 
 def _open(options: argparse.Namespace) -> OpenRelease:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from tidegate import __version__
 
@@ -29,10 +30,14 @@ if TYPE_CHECKING:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line, and whose options have one name."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
 
     def error(self, message: str) -> NoReturn:
-        sys.stderr.write(f"{self.prog}: {message} (see {self.prog} --help)\n")
+        said = message.encode("unicode_escape").decode() if not message.isprintable() else message
+        sys.stderr.write(f"{self.prog}: {said} (see {self.prog} --help)\n")
         raise SystemExit(2)
 
 
@@ -120,26 +125,32 @@ def _command(commands: _Commands, name: str, summary: str, more: str = "") -> ar
     parser.add_argument(
         "--store", metavar="URI", help="where the artifacts are (default: $TIDEGATE_STORE, else .tidegate/store)"
     )
-    parser.add_argument("--corpus", metavar="NAME", help="which corpus, where a store holds several")
+    parser.add_argument("--corpus", type=_name, metavar="NAME", help="which corpus, where a store holds several")
     parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
     return parser
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 1000:
-        raise argparse.ArgumentTypeError(f"{value} is not between 1 and 1000")
-    return value
+    if not text.lstrip("-").isdecimal() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number between 1 and 1000")
+    return int(text)
+
+
+def _name(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("the name is empty")
+    return text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; also the console script."""
-    options = build_parser().parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO if sys.stderr.isatty() else logging.WARNING, format="%(message)s", stream=sys.stderr
-    )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a narrow terminal loses characters, not the answer
     try:
-        return _run(options)
+        try:
+            return _run(_options(arguments))
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -148,7 +159,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = build_parser()
+    options, more = parser.parse_known_args(arguments)
+    if more and options.command == "search" and not any(word.startswith("-") for word in more):
+        parser.error(f"unexpected words {' '.join(more)!r}: put the QUESTION in quotes")
+    return parser.parse_args(arguments) if more else options
+
+
 def _run(options: argparse.Namespace) -> int:
+    logging.basicConfig(
+        level=logging.INFO if sys.stderr.isatty() else logging.WARNING, format="%(message)s", stream=sys.stderr
+    )
     from tidegate.cli import commands
     from tidegate.core.errors import ResourceExhaustedError, TidegateError, UnexpectedError, one_line
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from tidegate.core.checked_text import Cron, Pattern, Timezone
 from tidegate.core.errors import ConfigInvalidError, CorpusUnknownError, suggest
 from tidegate.core.records import MetadataRule
 from tidegate.core.yaml_files import explain, read_mapping
@@ -30,22 +30,7 @@ def _bytes(value: object) -> object:
     return int(match[1]) * _SIZES[unit]
 
 
-def _cron(value: str) -> str:
-    from croniter import croniter  # what Airflow reads it with
-
-    if not croniter.is_valid(value):
-        raise ValueError("not a cron expression; e.g. '0 3 * * 1' is Mondays at 03:00")
-    return value
-
-
-def _timezone(value: str) -> str:
-    if value not in (names := available_timezones()):
-        raise ValueError(f"not a time zone of the IANA database{suggest(value, names, shown=8)}")
-    return value
-
-
 ByteSize = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
-Cron = Annotated[str, AfterValidator(_cron)]
 
 
 class Section(BaseModel):
@@ -58,11 +43,11 @@ class SourceConfig(Section):
     """Where the documents are."""
 
     kind: Literal["folder"] = "folder"
-    path: str
+    path: str = Field(min_length=1)
     """Absolute, or relative to the project folder."""
-    include: tuple[str, ...] = ()
+    include: tuple[Pattern, ...] = ()
     """gitignore-style patterns; empty means every file with a known suffix."""
-    exclude: tuple[str, ...] = ()
+    exclude: tuple[Pattern, ...] = ()
     max_document_bytes: ByteSize = 10_000_000
     allow_empty: bool = False
     """Whether an empty listing may delete every document."""
@@ -75,6 +60,12 @@ class ChunkingConfig(Section):
     """Upper limit of a chunk with the title of its document, in the embedder's tokens without special ones."""
     min_tokens: int = Field(default=48, ge=0)
     """Sections shorter than this are joined with those that follow, up to half of ``max_tokens``."""
+
+    @model_validator(mode="after")
+    def _limits_leave_room(self) -> Self:
+        if self.min_tokens >= self.max_tokens:
+            raise ValueError(f"min_tokens {self.min_tokens} is not below max_tokens {self.max_tokens}")
+        return self
 
 
 class EmbedderConfig(Section):
@@ -104,7 +95,7 @@ class RefreshConfig(Section):
 
     schedule: Cron | None = "0 3 * * 1"
     """Cron expression, or null for by hand only."""
-    timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
+    timezone: Timezone = "UTC"
     shard_bytes: ByteSize = 1_000_000
     """Text that one mapped task embeds; 1 MB takes about a minute on two cores."""
     retries: int = Field(default=2, ge=0, le=10)

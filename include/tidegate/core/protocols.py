@@ -81,8 +81,11 @@ class ArtifactStore(Protocol):
     def read(self, key: str) -> Stored | None:
         """Return the object, or None if there is none."""
 
-    def fetch(self, key: str) -> Path | None:
-        """Return a local file with the object's bytes (the caller checks its digest), or None if there is none."""
+    def fetch(self, key: str, *, fresh: bool = False) -> Path | None:
+        """Return a local file with an immutable object's bytes, or None if there is none.
+
+        The file may be an old copy, so the caller checks its digest, and asks for a ``fresh`` one if it is wrong.
+        """
 
     def create(self, key: str, data: bytes | Path) -> None:
         """Write a new object; raise ``PreconditionFailedError`` if the key exists."""

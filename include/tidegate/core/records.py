@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tidegate.core.canonical import canonical_json, digest_of, sha256_hex
+from tidegate.core.checked_text import Pattern
 from tidegate.core.errors import ObjectCorruptError
 
 Digest = str
@@ -122,7 +123,7 @@ class QuarantinedDocument(Part):
 class MetadataRule(Part):
     """Metadata given to every document whose path matches a gitignore-style pattern; front matter wins over it."""
 
-    match: str
+    match: Pattern
     set: dict[str, str]
 
 

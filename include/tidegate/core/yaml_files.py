@@ -10,6 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from tidegate.core.errors import ConfigInvalidError, suggest
 
+_SHOWN = 80
+
 
 def read_mapping(path: Path) -> dict[str, Any]:
     """Return the file's keys and values; raise ``ConfigInvalidError`` naming the file and the place."""
@@ -38,8 +40,7 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
         elif item["type"] == "missing":
             parts.append(f"key {key!r} is missing")
         else:
-            expected = item["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
-            parts.append(f"{key or 'value'}: {expected}, got {_shown(item['input'])}")
+            parts.append(_mistake(key, item))
     return "; ".join(parts)
 
 
@@ -54,12 +55,22 @@ def _keys_at(root: type[BaseModel], location: tuple[int | str, ...]) -> list[str
     return list(model.model_fields)
 
 
+def _mistake(key: str, item: Any) -> str:
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error" and isinstance(item["input"], dict):
+        return f"{key}: {message}" if key else str(message)  # about several keys, which the message names
+    if item["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        message = "expected keys and values"
+    return f"{key or 'value'}: {message.replace('valid tuple', 'valid list')}, got {_shown(item['input'])}"
+
+
 def _shown(value: object) -> str:
+    if value is None or isinstance(value, dict):
+        return _kind(value)
     text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _kind(value: object) -> str:
-    return {list: "a list", str: f"the text {value!r:.40}", type(None): "nothing"}.get(
-        type(value), type(value).__name__
-    )
+    kinds = {dict: "keys and values", list: "a list", str: f"the text {value!r:.40}", type(None): "nothing"}
+    return kinds.get(type(value), type(value).__name__)

@@ -51,11 +51,13 @@ def find_model(spec: str) -> ModelFiles:
     """Resolve ``package:<distribution>`` or ``path:<folder>``; raise if the model is not on this machine."""
     scheme, _, name = spec.partition(":")
     if scheme == "package" and name:
-        found = importlib.util.find_spec(name.replace("-", "_"))
+        try:
+            found, build = importlib.util.find_spec(name.replace("-", "_")), importlib.metadata.version(name)
+        except (ModuleNotFoundError, ValueError):
+            found = None
         if found is None or not found.submodule_search_locations:
             raise EmbedderMissingError(f"the package {name!r} of embedder.model is not installed")
         folder = Path(found.submodule_search_locations[0]) / "model"
-        build = importlib.metadata.version(name)
     elif scheme == "path" and name:
         folder = Path(name).expanduser().resolve()
         name, build = folder.name, sha256_hex(str(folder).encode())[:8]

@@ -20,6 +20,7 @@ from tidegate.core.records import RetrievalSettings
 from tidegate.indexing.filters import matching_documents
 from tidegate.indexing.lexical import LexicalIndex, LexicalPart
 from tidegate.indexing.snapshot import Snapshot
+from tidegate.indexing.vectors import TIE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -142,14 +143,18 @@ class SearchIndex:
 
     @staticmethod
     def _deepest(rows: NDArray[np.int64], scores: NDArray[np.float32], depth: int) -> NDArray[np.int64]:
-        return rows if len(rows) <= depth else rows[np.argsort(-scores, kind="stable")[:depth]]
+        if len(rows) <= depth:
+            return rows
+        last = np.partition(scores, -depth)[-depth]
+        return np.asarray(rows[scores >= last - TIE])
 
     def _dense_scores(self, rows: NDArray[np.int64], vector: NDArray[np.float32]) -> NDArray[np.float64]:
         scores = np.zeros(len(rows))
         for segment, start, end in zip(self._snapshot.segments, self._starts, self._starts[1:], strict=False):
             here = (rows >= start) & (rows < end)
             if here.any():
-                scores[here] = segment.vectors.matrix[rows[here] - start] @ vector
+                # Row by row, not by BLAS: equal vectors must score equally wherever they stand.
+                scores[here] = np.einsum("ij,j->i", segment.vectors.matrix[rows[here] - start], vector)
         return scores
 
     def _top(self, rows: NDArray[np.int64], scores: NDArray[np.float64], top_k: int) -> list[tuple[int, float]]:

@@ -127,15 +127,16 @@ class Segment:
 
     def _verified(self, name: str) -> Path:
         key = f"{self.prefix}/{name}"
-        expected = self.manifest.files.get(name)
-        path = self._store.fetch(key)
-        if path is None or expected is None:
-            raise ObjectMissingError(f"{key} is not in {self._store.uri}")
-        if path.stat().st_size != expected.size or sha256_hex(path.read_bytes()) != expected.sha256:
-            raise ObjectCorruptError(
-                f"{key} in {self._store.uri} does not have the digest {expected.sha256[:12]}… that its manifest names"
-            )
-        return path
+        expected = self.manifest.files[name].sha256
+        for fresh in (False, True):
+            path = self._store.fetch(key, fresh=fresh)
+            if path is None:
+                raise ObjectMissingError(f"{key} is not in {self._store.uri}")
+            if sha256_hex(path.read_bytes()) == expected:
+                return path
+        raise ObjectCorruptError(
+            f"{key} in {self._store.uri} does not have the digest {expected[:12]}… that its manifest names"
+        )
 
     def _read_arrow(self, name: str) -> pa.Table:
         with pa.memory_map(str(self._verified(name))) as source:

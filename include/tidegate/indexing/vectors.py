@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+TIE = 1e-6
+"""Inner products that differ by less are equal: FAISS rounds them by batch and place."""
+
+
 def write_vectors(path: Path, vectors: NDArray[np.float32]) -> None:
     """Write unit vectors, shape (rows, dimension), in FAISS's own format."""
     index: Any = faiss.IndexFlatIP(vectors.shape[1])
@@ -49,13 +53,23 @@ class VectorIndex:
     def nearest(
         self, vectors: NDArray[np.float32], allowed: NDArray[np.bool_], depth: int
     ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """Return, per query vector, (rows, inner products) of its best ``depth`` allowed rows, best first."""
-        depth = min(depth, int(allowed.sum()))
+        """Return, per query vector, (rows, inner products) of its best ``depth`` allowed rows and all their ties."""
+        most = int(allowed.sum())
+        depth = min(depth, most)
         if not depth:
             return [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)) for _ in vectors]
         bits: Any = np.packbits(allowed, bitorder="little")
         make_selector: Any = faiss.IDSelectorBitmap
         make_parameters: Any = faiss.SearchParameters
         parameters = None if allowed.all() else make_parameters(sel=make_selector(bits))
-        products, rows = self._index.search(np.ascontiguousarray(vectors), depth, params=parameters)
-        return [(found[found >= 0], near[found >= 0]) for found, near in zip(rows, products, strict=True)]
+        wanted = min(depth + 1, most)
+        while True:
+            products, rows = self._index.search(np.ascontiguousarray(vectors), wanted, params=parameters)
+            floors = products[:, depth - 1] - TIE
+            if wanted == most or (products[:, -1] < floors).all():
+                break
+            wanted = min(4 * wanted, most)
+        return [
+            (found[near >= floor], near[near >= floor])
+            for found, near, floor in zip(rows, products, floors, strict=True)
+        ]

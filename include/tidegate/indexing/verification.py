@@ -65,6 +65,8 @@ def _verify_counts(snapshot: Snapshot) -> None:
             found == expected,
             f"segment {reference.key}: (chunks, documents) live {found}, the manifest says {expected}",
         )
+    live = sum(int(chunks.sum()) for chunks in snapshot.live_chunks)
+    _require(live == manifest.counts.chunks, f"{live} chunks are live, the manifest says {manifest.counts.chunks}")
     ledger = snapshot.ledger
     indexed = pc.sum(pc.not_equal(ledger.column("sha256"), "")).as_py() or 0
     found = (ledger.num_rows, indexed)
@@ -118,8 +120,8 @@ def _verify_search(snapshot: Snapshot, samples: int) -> None:
 
 def _nearest(segment: Segment, live: NDArray[np.bool_], row: int) -> set[int]:
     """Return the live rows that tie with the best one for the vector of ``row``."""
-    ((rows, scores),) = segment.vectors.nearest(segment.vectors.matrix[row][None, :], live, 8)
-    return {int(found) for found, score in zip(rows, scores, strict=True) if score >= scores[0] - 1e-6}
+    ((rows, _),) = segment.vectors.nearest(segment.vectors.matrix[row][None, :], live, 1)
+    return {int(found) for found in rows}
 
 
 def _require(holds: bool, otherwise: str) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,15 +35,20 @@ def stored_corpora(store: ArtifactStore) -> list[str]:
     return [name for name in store.children("") if store.read(keys.snapshot_head(name)) is not None]
 
 
+def begun_corpora(store: ArtifactStore) -> list[str]:
+    """Return the corpora of which a store holds a snapshot or a channel, whole or not: what can be verified."""
+    return [name for name in store.children("") if {"snapshots", "channels", "heads"} & set(store.children(f"{name}/"))]
+
+
 def configured(name: str, folders: tuple[Path, ...]) -> CorpusConfig | None:
     """Return the configured corpus of that name, None if there is none."""
     path = corpus_files(folders).get(name)
     return load_corpus(path) if path else None
 
 
-def choose_stored(store: ArtifactStore, name: str | None) -> str:
+def choose_stored(store: ArtifactStore, name: str | None, held: Sequence[str] | None = None) -> str:
     """Return ``name`` if the store holds it, or the only corpus it holds; raise ``CorpusUnknownError`` otherwise."""
-    held = stored_corpora(store)
+    held = stored_corpora(store) if held is None else held
     if name is None and len(held) == 1:
         return held[0]
     if name is None:
@@ -64,18 +69,19 @@ def stored_workspace(store: ArtifactStore, name: str, folders: tuple[Path, ...],
 
 def find_target(target: str, name: str | None, store: ArtifactStore, folders: tuple[Path, ...]) -> Target:
     """Return the settings that ``tidegate refresh <target>`` means: a configured corpus, or a folder."""
+    if not target:
+        raise ConfigInvalidError("FOLDER|CORPUS is empty", next_action="give a folder, or a corpus of include/corpora")
     if target in corpus_files(folders):
         if name and name != target:
             raise ConfigInvalidError(f"--corpus {name!r} contradicts the configured corpus {target!r}; leave it out")
         return Target(find_corpus(target, folders), has_file=True)
     folder = Path(os.path.normpath(Path(target).expanduser().absolute()))
-    if not folder.exists() and "/" not in target and not name:
+    exists = os.path.exists(folder)  # noqa: PTH110 - unlike Path.exists, false for names that no folder can have
+    if not exists and "/" not in target and not name:
         known = corpus_files(folders)
         raise CorpusUnknownError(f"{target!r} is neither a folder nor a corpus{suggest(target, known)}")
-    if not folder.is_dir():
-        raise SourceMissingError(
-            f"the source folder {folder} {'is not a folder' if folder.exists() else 'does not exist'}"
-        )
+    if not exists or not folder.is_dir():
+        raise SourceMissingError(f"the source folder {folder} {'is not a folder' if exists else 'does not exist'}")
     chosen, continues = (name, None) if name else _name_for(folder, store, corpus_files(folders))
     values = {"corpus": chosen, "source": {"path": str(folder), "allow_empty": True}}
     config = parse_corpus(values, where=f"--corpus {chosen}" if name else str(folder))
@@ -110,7 +116,10 @@ def _name_for(folder: Path, store: ArtifactStore, configured: Collection[str]) -
 
 def _noted_folder(store: ArtifactStore, corpus: str) -> str | None:
     stored = store.read(_note_key(corpus))
-    return None if stored is None else str(json.loads(stored.data)["folder"])
+    try:
+        return None if stored is None else str(json.loads(stored.data)["folder"])
+    except (ValueError, KeyError, TypeError):
+        return None  # damaged: as good as lost
 
 
 def _holds(folder: Path, store: ArtifactStore, corpus: str) -> bool:

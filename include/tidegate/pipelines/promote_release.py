@@ -16,6 +16,9 @@ from tidegate.registry.channel import Channel, Promotion
 from tidegate.registry.heads import read_head, read_manifest
 from tidegate.registry.releases import read_release, write_release
 
+_SAMPLES = 16
+"""Chunks per segment that are searched for before a snapshot is released."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -34,8 +37,11 @@ class Candidate:
         return self.release == self.champion
 
 
-def compose(workspace: Workspace) -> Candidate:
-    """Bind the newest snapshot and today's retrieval settings into a stored release."""
+def compose(workspace: Workspace, *, verified: str | None = None) -> Candidate:
+    """Bind the newest snapshot and today's retrieval settings into a stored release.
+
+    The snapshot is read back and checked first, unless it is ``verified``: one that this process has just checked.
+    """
     head = read_head(workspace.store, workspace.corpus)
     if head.snapshot is None:
         raise ReleaseMissingError(f"corpus {workspace.corpus} has no snapshot to release")
@@ -44,6 +50,11 @@ def compose(workspace: Workspace) -> Candidate:
     release = _release(workspace, head.snapshot)
     if release.digest == state.release:
         return Candidate(release.digest, state.entry, state.release, held=False)
+    if head.snapshot != verified:
+        from tidegate.indexing.snapshot import Snapshot
+        from tidegate.indexing.verification import verify_snapshot
+
+        verify_snapshot(Snapshot(workspace.store, workspace.corpus, head.snapshot), samples=_SAMPLES)
     write_release(workspace.store, release)
     return Candidate(release.digest, state.entry, state.release, held=channel.is_held(release.digest))
 
@@ -63,9 +74,9 @@ def publish(workspace: Workspace, candidate: Candidate) -> bool:
     return Channel(workspace.store, workspace.corpus).apply(promotion)
 
 
-def promote(workspace: Workspace) -> Candidate:
+def promote(workspace: Workspace, *, verified: str | None = None) -> Candidate:
     """Compose a release and publish it if the policy lets it; return the candidate either way."""
-    candidate = compose(workspace)
+    candidate = compose(workspace, verified=verified)
     if not candidate.is_champion and not candidate.held and workspace.config.promotion.policy == "auto":
         publish(workspace, candidate)
         return replace(candidate, champion=candidate.release)
@@ -76,7 +87,11 @@ def champion(workspace: Workspace) -> tuple[str, Release]:
     """Return (id, release) of what serves; raise ``ReleaseMissingError`` if nothing does."""
     state = Channel(workspace.store, workspace.corpus).read()
     if state.release is None:
-        raise ReleaseMissingError(f"corpus {workspace.corpus} in {workspace.store.uri} has no release yet")
+        never = workspace.config.promotion.policy == "never"
+        raise ReleaseMissingError(
+            f"corpus {workspace.corpus} in {workspace.store.uri} has no release yet",
+            next_action="promotion.policy is never: set it to auto in the corpus file" if never else None,
+        )
     return state.release, read_release(workspace.store, workspace.corpus, state.release)
 
 
@@ -100,4 +115,4 @@ def _release(workspace: Workspace, snapshot: str) -> Release:
 
 
 def _policy(workspace: Workspace) -> str:
-    return digest_of({"promotion": workspace.config.promotion.model_dump()})
+    return digest_of({"promotion": {"policy": workspace.config.promotion.policy}})

@@ -79,7 +79,7 @@ def stage_plan(run: Run, plan: Plan, shard_bytes: int) -> list[Shard]:
     for part, data in (("plan.json", meta), ("rows.arrow", rows), ("texts.arrow", texts)):
         run.stage(f"{name}/{part}", data)
     size = sum(len(context) + len(text) for _, context, text in plan.capture.texts)
-    count = max(1, min(MAX_SHARDS, -(-size // shard_bytes)))
+    count = max(1, min(MAX_SHARDS, len(plan.capture.texts), -(-size // shard_bytes)))
     return [Shard(name, number, count) for number in range(count)]
 
 

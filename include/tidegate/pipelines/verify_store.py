@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tidegate.core.errors import SnapshotInvalidError
+from tidegate.core import keys
+from tidegate.core.errors import ObjectMissingError, SnapshotInvalidError
 from tidegate.core.protocols import ArtifactStore
+from tidegate.core.records import Entry
+from tidegate.core.stored_records import read_checked, read_record
 from tidegate.indexing.snapshot import Snapshot
 from tidegate.indexing.verification import verify_snapshot
-from tidegate.registry.channel import Channel
-from tidegate.registry.heads import read_head
+from tidegate.registry.channel import CHAMPION, Channel, ChannelState
+from tidegate.registry.heads import ReadHead, read_head, read_manifest
 from tidegate.registry.releases import read_release
 
 SAMPLES = 64
@@ -28,28 +32,58 @@ class VerifiedCorpus:
 
 
 def verify_corpus(store: ArtifactStore, corpus: str) -> VerifiedCorpus:
-    """Check the head snapshot, the channel's whole chain, its releases and their snapshots.
+    """Check the head snapshot, the channel's whole chain, its releases and their snapshots, by the store's own bytes.
 
     Raises ``ObjectMissingError``, ``ObjectCorruptError`` or ``SnapshotInvalidError`` for the first thing that is wrong.
     """
-    head = read_head(store, corpus)
-    snapshots = {head.snapshot} if head.snapshot else set()
-    channel = Channel(store, corpus)
-    state = channel.read()
-    chain = list(channel.history(state.entry)) if state.entry else []
-    for place, (digest, entry) in enumerate(chain):
-        expected = len(chain) - place
-        if entry.seq != expected:
-            raise SnapshotInvalidError(
-                f"entry {digest[:12]} has seq {entry.seq} at place {expected} of channel champion"
-            )
-    if state.head and chain and (state.head.release, state.head.op_id) != (chain[0][1].release, chain[0][1].op_id):
-        raise SnapshotInvalidError("the head of channel champion does not match its entry")
+    head, state = read_head(store, corpus), Channel(store, corpus).read()
+    chain = list(Channel(store, corpus).history(state.entry)) if state.entry else []
+    _verify_snapshot_head(store, corpus, head, released=bool(chain))
+    _verify_channel(store, corpus, state, [entry for _, entry in chain])
     releases = {entry.release for _, entry in chain}
-    snapshots |= {read_release(store, corpus, release).bundle.snapshot for release in sorted(releases)}
+    snapshots = {read_release(store, corpus, release).bundle.snapshot for release in sorted(releases)}
+    snapshots |= {head.snapshot} if head.snapshot else set()
     segments = set()
     for digest in sorted(snapshots):
         snapshot = Snapshot(store, corpus, digest)
+        for segment in snapshot.segments:
+            for name, file in segment.manifest.files.items():
+                read_checked(store, f"{segment.prefix}/{name}", file.sha256)  # a local copy says nothing of the store
         verify_snapshot(snapshot, samples=SAMPLES)
         segments |= {reference.key for reference in snapshot.manifest.segments}
     return VerifiedCorpus(corpus, len(snapshots), len(segments), len(releases), len(chain))
+
+
+def _verify_snapshot_head(store: ArtifactStore, corpus: str, head: ReadHead, *, released: bool) -> None:
+    if head.head is None:
+        if released:
+            raise ObjectMissingError(f"{keys.snapshot_head(corpus)} is not in {store.uri}, but releases serve")
+        return
+    manifest = read_manifest(store, corpus, head.head.snapshot)
+    if (head.head.seq, head.head.op_id) != (manifest.seq, manifest.op_id):
+        raise SnapshotInvalidError(f"{keys.snapshot_head(corpus)} does not match its snapshot")
+
+
+def _verify_channel(store: ArtifactStore, corpus: str, state: ChannelState, chain: Sequence[Entry]) -> None:
+    if state.head is None:
+        _require_no_history(store, corpus)
+        return
+    for place, entry in zip(range(len(chain), 0, -1), chain, strict=True):
+        if entry.seq != place:
+            raise SnapshotInvalidError(
+                f"entry {entry.digest[:12]} has seq {entry.seq} at place {place} of channel {CHAMPION}"
+            )
+    newest = chain[0]
+    if (state.head.seq, state.head.release, state.head.op_id) != (newest.seq, newest.release, newest.op_id):
+        raise SnapshotInvalidError(f"the head of channel {CHAMPION} does not match its entry")
+
+
+def _require_no_history(store: ArtifactStore, corpus: str) -> None:
+    """Allow a first entry without a head (its commit was cut short), but none that continues another."""
+    folder = keys.channel_entry(corpus, CHAMPION, "").removesuffix(".json")
+    for found in store.list_keys(folder):
+        digest = found.key.removeprefix(folder).removesuffix(".json")
+        if read_record(store, found.key, Entry, digest).prev:
+            raise ObjectMissingError(
+                f"{keys.channel_head(corpus, CHAMPION)} is not in {store.uri}, but its entries are"
+            )

@@ -36,8 +36,9 @@ class FileStore:
             return Stored(data, hashlib.sha256(data).hexdigest())
         return None
 
-    def fetch(self, key: str) -> Path | None:
-        """Return the object's own file: it is local already."""
+    def fetch(self, key: str, *, fresh: bool = False) -> Path | None:
+        """Return the object's own file: it is local already, and always fresh."""
+        del fresh
         path = self._path(key)
         return path if path.is_file() else None
 
@@ -140,5 +141,7 @@ def _answers(uri: str, key: str) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreFullError(f"no space left while writing {key} to {uri}") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StoreDeniedError(f"permission denied for {key} in {uri}: {error.strerror}") from error
+            raise StoreDeniedError(
+                f"permission denied for {key or 'the listing'} in {uri}: {error.strerror}"
+            ) from error
         raise StoreUnavailableError(f"{uri}: {error.strerror or error} ({key})") from error

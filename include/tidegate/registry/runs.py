@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,12 +11,12 @@ from typing import Any
 from tidegate.core import keys
 from tidegate.core.canonical import canonical_json, sha256_hex
 from tidegate.core.errors import StageMissingError
-from tidegate.core.protocols import ArtifactStore
+from tidegate.core.protocols import ArtifactStore, Stored
 
 
 def run_name(started: datetime, identity: str) -> str:
     """Return a run's folder name: sortable by time, stable over retries of the same run."""
-    return f"{started.astimezone(UTC):%Y%m%dT%H%M%SZ}-{sha256_hex(identity.encode())[:8]}"
+    return f"{started.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}-{sha256_hex(identity.encode())[:8]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +33,17 @@ class Run:
 
     def stage(self, name: str, data: bytes) -> None:
         """Keep bytes for a later task of this run."""
-        self.store.put(self._key(f"staged/{name}"), data)
+        self.store.put(self._key(f"staged/{name}"), hashlib.sha256(data).digest() + data)
 
     def staged(self, name: str) -> bytes:
         """Return staged bytes; raise ``StageMissingError`` if an earlier task left none."""
         stored = self.store.read(self._key(f"staged/{name}"))
         if stored is None:
             raise StageMissingError(f"{self._key(f'staged/{name}')} is not in {self.store.uri}")
-        return stored.data
+        digest, data = stored.data[:32], stored.data[32:]
+        if hashlib.sha256(data).digest() != digest:
+            raise StageMissingError(f"{self._key(f'staged/{name}')} in {self.store.uri} is damaged")
+        return data
 
     def has_staged(self, name: str) -> bool:
         """Tell whether bytes are staged under a name."""
@@ -62,5 +66,14 @@ def newest_run(store: ArtifactStore, corpus: str) -> dict[str, Any]:
         for item in store.list_keys(prefix)
         if item.key.count("/") == prefix.count("/") and item.key.endswith(".json")
     ]
-    records = {key.rpartition("/")[2].removesuffix(".json"): store.read(key) for key in found}
-    return {step: json.loads(stored.data) for step, stored in records.items() if stored is not None}
+    records = {key.rpartition("/")[2].removesuffix(".json"): _note(store.read(key)) for key in found}
+    return {step: record for step, record in records.items() if record is not None}
+
+
+def _note(stored: Stored | None) -> dict[str, Any] | None:
+    """Return a run record; one that is damaged says nothing: it is for people, and nothing relies on it."""
+    try:
+        record = json.loads(stored.data) if stored else None
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None

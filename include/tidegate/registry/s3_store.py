@@ -60,10 +60,10 @@ class S3Store:
                 return None
             self._raise(error, key)
 
-    def fetch(self, key: str) -> Path | None:
-        """Return a local copy; immutable keys are downloaded once."""
+    def fetch(self, key: str, *, fresh: bool = False) -> Path | None:
+        """Return a local copy, downloaded once unless a ``fresh`` one is asked for."""
         path = self._cache / key
-        if path.is_file():
+        if path.is_file() and not fresh:
             return path
         stored = self.read(key)
         if stored is None:
@@ -150,8 +150,13 @@ class S3Store:
 
 def _client(session: dict[str, Any] | None, *, attempts: int) -> S3Client:
     config = Config(retries={"total_max_attempts": attempts, "mode": "standard"}, connect_timeout=10, read_timeout=60)
-    # A session of its own: boto3's default one would keep the credentials that it saw first.
-    return boto3.session.Session().client("s3", config=config, **(session or {}))
+    try:
+        # A session of its own: boto3's default one would keep the credentials that it saw first.
+        return boto3.session.Session().client("s3", config=config, **(session or {}))
+    except BotoCoreError as error:
+        raise StoreDeniedError(f"the credentials of S3 cannot be used: {_one_line(error)}") from error
+    except ValueError as error:
+        raise StoreUnavailableError(f"the endpoint of S3 cannot be used: {_one_line(error)}") from error
 
 
 def _code(error: ClientError | BotoCoreError) -> str:
