@@ -178,8 +178,10 @@ def test_verify_ends_with_1_if_a_head_is_off(
 ) -> None:
     damage(home / ".tidegate" / "store", f"documents/{head}", how)
     found = cli("verify", "--json")
-    assert (found.code, found.out) == (1, "")
-    assert re.search(r"^FAILED  (object_missing|object_corrupt|snapshot_invalid)$", found.err, re.MULTILINE)
+    assert found.code == 1
+    assert (found.json["corpus"], found.json["ok"]) == ("documents", False)
+    assert found.json["code"] in ("object_missing", "object_corrupt", "snapshot_invalid")
+    assert f"FAILED  {found.json['code']}" in found.err.splitlines()
 
 
 def test_verify_checks_every_corpus_of_a_store(two_releases: list[str], served: Served, cli: Call, home: Path) -> None:

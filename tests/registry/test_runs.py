@@ -9,7 +9,7 @@ from tidegate.registry.runs import Run, newest_run, run_name
 
 def test_a_run_is_named_by_its_time_and_the_same_over_retries() -> None:
     started = datetime(2026, 11, 21, 12, 0, tzinfo=timezone(timedelta(hours=2)))
-    assert run_name(started, "dag/run").startswith("20261121T100000Z-")
+    assert run_name(started, "dag/run").startswith("20261121T100000.000000Z-")
     assert run_name(started, "dag/run") == run_name(started, "dag/run")
     assert run_name(started, "dag/other") != run_name(started, "dag/run")
 

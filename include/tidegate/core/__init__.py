@@ -1,1 +1,1 @@
-"""Values, contracts, configuration and errors. Imports pydantic, PyYAML and what checks their texts; nothing of ours."""
+"""Values, contracts, configuration and errors. Imports pydantic, PyYAML and what checks their texts."""
