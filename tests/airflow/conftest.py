@@ -205,6 +205,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAirflow
     environment = {
         "TIDEGATE_CORPORA": str(folder / "corpora"),
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "1",
+        "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
         "PYTHONPATH": str(ROOT),
     }
     with LocalAirflow(ROOT, folder / "home", free_port(), environment) as local:

@@ -148,8 +148,8 @@ INJECTIONS = {
         "object_corrupt",
         "commit",
         "vectors",
-        lambda s: _corrupt(s.only("segments/*/vectors*")),
-        lambda s: _repair(next(s.stored.glob("segments/*/vectors*"))),
+        lambda s: _corrupt(s.only("segments/*/vectors.faiss")),
+        lambda s: _repair(next(s.stored.glob("segments/*/vectors.faiss"))),
     ),
 }
 

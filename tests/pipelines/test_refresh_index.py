@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import make_workspace, refresh, settle
 from tests.fakes import HashEmbedder
-from tidegate.core.documents import QUARANTINE_REASONS
+from tidegate.core.documents import QUARANTINE_REASONS, QuarantineError
 from tidegate.core.errors import (
     CommitLostError,
     ConfigInvalidError,
@@ -20,6 +20,7 @@ from tidegate.core.errors import (
 from tidegate.core.protocols import ArtifactStore
 from tidegate.indexing import builder
 from tidegate.indexing.snapshot import Snapshot
+from tidegate.parsing.parser import Parser
 from tidegate.pipelines import refresh_index
 from tidegate.pipelines.search_index import open_champion
 from tidegate.pipelines.workspace import Workspace
@@ -343,3 +344,21 @@ def test_many_small_refreshes_leave_few_segments(folder: Path, store: ArtifactSt
     snapshot = Snapshot(store, "test", report.snapshot)
     assert snapshot.manifest.counts.chunks == 120
     assert len(snapshot.segments) <= 16
+
+
+def test_a_document_whose_cause_of_quarantine_was_elsewhere_recovers_when_touched(
+    workspace: Workspace, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "a.md").write_text("# A\n\nThe words of A.\n")
+    settle()
+    with monkeypatch.context() as broken:
+        broken.setattr(Parser, "parse", lambda *_: (_ for _ in ()).throw(QuarantineError("too_complex")))
+        assert refresh(workspace).documents["quarantined"] == 1
+    assert refresh(workspace).files_opened == 0
+    os.utime(folder / "a.md")
+    settle()
+    report = refresh(workspace)
+    assert (report.documents["modified"], report.documents["quarantined"], report.chunks["embedded"]) == (1, 0, 1)
+    os.utime(folder / "a.md")
+    settle()
+    assert (refresh(workspace).documents["unchanged"], refresh(workspace).files_opened) == (1, 0)

@@ -52,6 +52,7 @@ def capture(
         parent = None  # its vectors cannot be reused: every document is made anew, and only its names still count
     reading = _Reading(workspace, known, reusable=_by_content(known) if parent else {})
     reading.read_all(suspects(listing, known, hints))
+    known |= {document: replace(known[document], current=False) for document in reading.recovered}
     changes = diff(listing, known, reading.seen)
     rows = _new_rows(workspace, listing, parent, reading, changes)
     _refuse_excess(workspace, listing, known, rows)
@@ -81,6 +82,8 @@ class _Reading:
     copies: dict[str, str] = field(default_factory=dict)
     """Document to a document of the parent with the same bytes."""
     passages: dict[bytes, Passage] = field(default_factory=dict)
+    recovered: list[str] = field(default_factory=list)
+    """Documents in quarantine that can be parsed now, although their bytes are the same."""
 
     def read_all(self, listed: Sequence[ListedDocument]) -> None:
         """Read every suspect; one that fails becomes a quarantined row."""
@@ -104,7 +107,8 @@ class _Reading:
         self.seen[document] = sha256
         known = self.known.get(document)
         content = (sha256, kind_of(document))
-        if known and known.current and known.seen == sha256:
+        as_before = known is not None and known.current and known.seen == sha256
+        if known and as_before and known.sha256 == sha256:
             return
         if content in self.reusable:
             self.copies[document] = self.reusable[content]
@@ -113,6 +117,9 @@ class _Reading:
             self.rows[document] = self._parsed(document, sha256, data, parser)
         except QuarantineError as refused:
             self.rows[document] = _refused(self.workspace, document, sha256, refused)
+        else:
+            if as_before:
+                self.recovered.append(document)
 
     def _parsed(self, document: str, sha256: str, data: bytes, parser: Parser) -> LedgerRow:
         kind = kind_of(document) or "text"
