@@ -149,7 +149,7 @@ INJECTIONS = {
         "commit",
         "vectors",
         lambda s: _corrupt(s.only("segments/*/vectors.faiss")),
-        lambda s: _repair(next(s.stored.glob("segments/*/vectors.faiss"))),
+        lambda s: _repair(s.only("segments/*/vectors.faiss.aside").with_suffix("")),
     ),
 }
 
