@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,14 +85,25 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def s3_url() -> Iterator[str]:
-    """A moto server: it honours If-None-Match and If-Match, in memory."""
-    from moto.server import ThreadedMotoServer
+    """A moto server, in memory; it honours If-None-Match and If-Match, and answers one request at a time.
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
-    yield f"http://127.0.0.1:{port}"
-    server.stop()
+    On its own it checks a condition and writes in two steps, so that two threads may both win; S3 does not.
+    """
+    from moto.server import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
+
+    moto, lock = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+    def one_at_a_time(environ: dict, start_response: Callable) -> list[bytes]:
+        with lock:
+            return list(moto(environ, start_response))
+
+    server = make_server("127.0.0.1", 0, one_at_a_time, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
 
 
 @pytest.fixture

@@ -58,6 +58,9 @@ def export(files: ModelFiles) -> None:
 def _export_graph(files: ModelFiles, target: Path) -> None:
     import torch
     from transformers import AutoModel
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
 
     class Pooled(torch.nn.Module):  # type: ignore[misc]
         """Token embeddings to one unit vector: the mean over real tokens, normalised."""
@@ -95,7 +98,7 @@ def _export_graph(files: ModelFiles, target: Path) -> None:
 
 
 def _compare(model: Any, target: Path) -> None:
-    """Raise ``SnapshotInvalidError`` unless graph and torch agree on padded batches of several lengths."""
+    """Raise ``EmbedderMissingError`` unless graph and torch agree on padded batches of several lengths."""
     import onnxruntime
     import torch
 
