@@ -57,8 +57,8 @@ clean-airflow: ## forget the local Airflow's metadata and logs (the store stays)
 	rm -rf .tidegate/airflow
 
 .venv/bin/uv:
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
 
 $(INSTALLED): requirements.txt pyproject.toml .venv/bin/uv
 	@echo "installing locked dependencies"

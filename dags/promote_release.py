@@ -22,6 +22,7 @@ def promote_release(corpus: CorpusConfig) -> DAG:
         schedule=on_asset_or_time(index_snapshot(corpus.corpus), corpus.promotion.check, corpus.refresh.timezone),
         description=f"Promote the newest snapshot of {corpus.corpus} by its policy ({corpus.promotion.policy}).",
         doc_md=__doc__,
+        is_paused_upon_creation=False,  # it acts on snapshots alone: whoever unpauses the refresh means it to serve
         **dag_arguments(corpus),
     )
     def wiring() -> None:

@@ -106,10 +106,10 @@ def test_a_mistake_in_the_arguments_is_one_line(
     assert_mistake(cli(*shlex.split(command.format(**places))), *(part.format(**places) for part in named))
 
 
-READERS = ["releases", "search q", "evaluate retrieval --qa {qa}"]
+READERS = ["search q", "evaluate retrieval --qa {qa}"]
 
 
-@pytest.mark.parametrize("command", [*READERS, "verify", "status"])
+@pytest.mark.parametrize("command", [*READERS, "releases", "verify", "status"])
 def test_an_unknown_corpus_is_answered_with_those_that_the_store_holds(
     command: str, places: dict[str, str], cli: Call
 ) -> None:
@@ -122,13 +122,13 @@ def test_of_several_corpora_one_must_be_named(command: str, places: dict[str, st
     assert_mistake(cli(*command.format(**places).split(), "--store", places["two"]), "handbook, manual", "--corpus")
 
 
-@pytest.mark.parametrize("command", [*READERS, "verify"])
+@pytest.mark.parametrize("command", [*READERS, "releases", "verify"])
 def test_an_empty_store_is_answered_with_how_to_fill_it(command: str, places: dict[str, str], cli: Call) -> None:
     found = cli(*command.format(**places).split(), "--store", places["none"])
     assert_mistake(found, f"{places['none']} holds no corpus yet", "tidegate refresh")
 
 
-@pytest.mark.parametrize("command", READERS[1:])
+@pytest.mark.parametrize("command", READERS)
 def test_a_corpus_without_a_release_is_answered_with_how_to_make_one(
     command: str, places: dict[str, str], cli: Call
 ) -> None:

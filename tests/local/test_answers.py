@@ -96,7 +96,8 @@ def test_the_next_steps_name_the_ui_its_logins_and_commands(
     assert screen[1].getvalue() == (
         "Airflow   http://127.0.0.1:8080   login: admin / admin, ml_lead / ml_lead, data_engineer / data_engineer\n"
         'try       .venv/bin/tidegate search --corpus test "your question"\n'
-        f"          edit a page in {workspace.config.source.path}, then make run again: only what changed is embedded\n"
+        f"          edit a page in {workspace.config.source.path}, then make run CORPUS=test again: "
+        "only what changed is embedded\n"
         "          .venv/bin/tidegate status; .venv/bin/tidegate verify --corpus test\n"
     )
 

@@ -250,3 +250,12 @@ def test_a_vanished_folder_is_not_continued_by_one_that_holds_other_documents(st
     (other / "deep").mkdir()
     (other / "b.md").rename(other / "deep" / "a.md")
     assert find_target(str(other), None, store, ()).continues == str(folder)
+
+
+def test_a_folder_that_a_corpus_file_names_is_that_corpus_in_any_store(store: FileStore, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "docs")
+    (tmp_path / "corpora").mkdir()
+    (tmp_path / "corpora" / "docs.yaml").write_text(f"source: {{path: {folder}}}\nretrieval: {{top_k: 3}}\n")
+    found = find_target(str(folder), None, store, (tmp_path / "corpora",))
+    assert (found.config.corpus, found.has_file, found.config.retrieval.top_k) == ("docs", True, 3)
+    assert find_target(str(folder), "other", store, (tmp_path / "corpora",)).config.corpus == "other"

@@ -160,13 +160,14 @@ def releases(options: argparse.Namespace) -> int:
     from tidegate.pipelines.status import release_history
 
     store = _store(options)
-    corpus = choose_stored(store, options.corpus)
-    history = release_history(store, corpus, options.limit)
-    if options.json:
-        for row in history:
-            say(json.dumps(row))
-    else:
-        views.show_history(corpus, history)
+    held = stored_corpora(store)
+    for corpus in held if held and not options.corpus else [choose_stored(store, options.corpus, held)]:
+        history = release_history(store, corpus, options.limit)
+        if options.json:
+            for row in history:
+                say(json.dumps({"corpus": corpus, **row}))
+        else:
+            views.show_history(corpus, history)
     return 0
 
 

@@ -177,7 +177,7 @@ class LocalAirflow:
     def _secret(self, name: str) -> str:
         path = self.state / f"{name}.secret"
         if not path.exists():
-            path.write_text(secrets.token_urlsafe(32))
+            path.write_text(secrets.token_urlsafe(64))
             path.chmod(0o600)
         return path.read_text()
 

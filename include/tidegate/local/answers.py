@@ -34,13 +34,14 @@ def show_next_steps(screen: Screen, workspace: Workspace, url: str, *, stays_up:
     users = ", ".join(f"{user} / {user}" for user in USERS)
     demo = workspace.corpus == _DEMO
     edit = "make demo-edit" if demo else f"edit a page in {workspace.config.source.path}"
+    again = "make run" if demo else f"make run CORPUS={workspace.corpus}"
     screen.say(
         f"Airflow   {url}   login: {users}"
         if stays_up
         else f"Airflow was at {url} (login {users}) and is stopped now: ONCE=1"
     )
     screen.say("try       " + f'.venv/bin/tidegate search --corpus {workspace.corpus} "your question"')
-    screen.say(f"          {edit}, then make run again: only what changed is embedded")
+    screen.say(f"          {edit}, then {again} again: only what changed is embedded")
     screen.say(f"          .venv/bin/tidegate status; .venv/bin/tidegate verify --corpus {workspace.corpus}")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tidegate.core import keys
 from tidegate.core.canonical import canonical_json, sha256_hex
-from tidegate.core.config import CorpusConfig, corpus_files, find_corpus, load_corpus, parse_corpus
+from tidegate.core.config import CorpusConfig, corpus_files, find_corpus, load_corpora, load_corpus, parse_corpus
 from tidegate.core.errors import ConfigInvalidError, CorpusUnknownError, SourceMissingError, suggest
 from tidegate.core.protocols import ArtifactStore
 from tidegate.pipelines.workspace import Workspace
@@ -52,10 +52,10 @@ def choose_stored(store: ArtifactStore, name: str | None, held: Sequence[str] | 
     if name is None and len(held) == 1:
         return held[0]
     if name is None:
-        what = f"several corpora ({', '.join(held)}); say which with --corpus" if held else "no corpus yet"
-        raise CorpusUnknownError(
-            f"the store {store.uri} holds {what}", next_action="run 'tidegate refresh <folder>' or pass --corpus"
-        )
+        what, then = "no corpus yet", "run 'tidegate refresh <folder>' first"
+        if held:
+            what, then = f"several corpora ({', '.join(held)}); say which with --corpus", f"e.g. --corpus {held[0]}"
+        raise CorpusUnknownError(f"the store {store.uri} holds {what}", next_action=then)
     if name not in held:
         raise CorpusUnknownError(f"the store {store.uri} holds no corpus {name!r}{suggest(name, held)}")
     return name
@@ -82,6 +82,9 @@ def find_target(target: str, name: str | None, store: ArtifactStore, folders: tu
         raise CorpusUnknownError(f"{target!r} is neither a folder nor a corpus{suggest(target, known)}")
     if not exists or not folder.is_dir():
         raise SourceMissingError(f"the source folder {folder} {'is not a folder' if exists else 'does not exist'}")
+    for config in load_corpora(folders)[0]:
+        if config.source.path == str(folder) and name in (None, config.corpus):
+            return Target(config, has_file=True)
     chosen, continues = (name, None) if name else _name_for(folder, store, corpus_files(folders))
     values = {"corpus": chosen, "source": {"path": str(folder), "allow_empty": True}}
     config = parse_corpus(values, where=f"--corpus {chosen}" if name else str(folder))

@@ -144,7 +144,10 @@ class S3Store:
         if isinstance(error, NoCredentialsError | PartialCredentialsError) or code in _DENIED:
             raise StoreDeniedError(f"{self.uri}: {_one_line(error)} ({key or 'listing'})") from error
         if code == "NoSuchBucket":
-            raise StoreDeniedError(f"{self.uri}: the bucket {self._bucket!r} does not exist") from error
+            raise StoreDeniedError(
+                f"{self.uri}: the bucket {self._bucket!r} does not exist",
+                next_action="create the bucket or correct the store's URI, then run again",
+            ) from error
         raise StoreUnavailableError(f"{self.uri}: {_one_line(error)} ({key or 'listing'})") from error
 
 
