@@ -207,7 +207,7 @@ def test_a_store_that_does_not_answer_is_retried_and_one_that_refuses_is_not(
     assert silent.tries["detect"] == 2
     site.airflow.use_s3(s3_environment["AWS_ENDPOINT_URL_S3"])
     refused = site.airflow.run_again(silent)
-    assert refused.failure("detect")["code"] == "store_denied"
+    assert refused.failure("detect")["code"] == "store_uri_invalid"
     assert "the bucket 'tides-of-tomorrow' does not exist" in refused.failure("detect")["what"]
     assert refused.tries["detect"] == 3
     boto3.client("s3").create_bucket(Bucket="tides-of-tomorrow")

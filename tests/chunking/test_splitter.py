@@ -133,3 +133,13 @@ def filled_from_the_start(pieces: list, room: int) -> Iterator[list]:
 def test_any_length_of_one_line_is_kept(size: int) -> None:
     found = passages(words(size))
     assert " ".join(" ".join(item.text for item in found).split()) == words(size)
+
+
+def test_a_page_that_is_a_title_only_can_be_found_by_it() -> None:
+    assert passages("# Only Title\n") == [Passage("", "Only Title", "Only Title")]
+
+
+def test_a_later_heading_equal_to_the_title_is_a_heading() -> None:
+    found = passages(f"# A\n\n## Setup\n\n{words(20)}\n\n## A\n\n{words(20, 100)}")
+    assert [item.heading for item in found] == ["A > Setup", "A > A"]
+    assert found[1].text.startswith("## A\n\n")

@@ -92,6 +92,7 @@ SETTINGS = {
     ),
     "another name": (SOURCE + "corpus: other", ["'other'", "'broken'"]),
     "no YAML": ("a: [1", ["not valid YAML", "line 1"]),
+    "a key that stands twice": (SOURCE + "source: {{path: other}}", ["the key 'source' stands twice", "line 2"]),
     "a list": ("- a", ["expected keys and values", "list"]),
     "nothing": ("", ["expected keys and values", "nothing"]),
     "text": ("just text", ["expected keys and values"]),

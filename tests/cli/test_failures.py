@@ -102,7 +102,6 @@ def test_input_that_may_not_be_read_is_a_mistake(
 @pytest.mark.parametrize(
     ("environment", "uri", "code", "named"),
     [
-        ({}, "s3://no-such-bucket/x", "store_denied", "no-such-bucket"),
         ({"AWS_PROFILE": "no-such-profile"}, "s3://bucket/x", "store_denied", "no-such-profile"),
         ({"AWS_ENDPOINT_URL_S3": "nonsense"}, "s3://bucket/x", "store_unavailable", "nonsense"),
         ({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}, "s3://bucket/x", "store_unavailable", "http://127.0.0.1:1"),
@@ -126,6 +125,9 @@ def test_a_bucket_that_does_not_answer_ends_in_the_failure_block(
 
 def test_a_name_that_no_bucket_can_have_is_a_mistake(s3_environment: dict[str, str], cli: Call) -> None:
     assert_mistake(cli("status", "--store", "s3://Bad_Bucket!/x"), "'s3://Bad_Bucket!/x'", "s3://bucket/prefix")
+    assert_mistake(
+        cli("status", "--store", "s3://no-such-bucket/x"), "'no-such-bucket' does not exist", "create the bucket"
+    )
 
 
 def test_a_secret_in_the_address_of_a_bucket_is_refused_and_not_repeated(cli: Call) -> None:

@@ -31,6 +31,7 @@ ARGUMENTS = {
     "a corpus name with a line feed": ("refresh {folder} --corpus 'a\nb'", ["'a\\nb' is not usable as a name"]),
     "an empty corpus name": ("refresh {folder} --corpus ''", ["--corpus"]),
     "a scheme that no store has": ("status --store ftp://host/x", ["'ftp://host/x'", "'ftp'", STORE_FORMS]),
+    "a scheme without slashes": ("refresh {folder} --store ftp:z", ["'ftp:z'", "'ftp'", STORE_FORMS]),
     "a bucket without a name": ("status --store s3://", ["'s3://' names no bucket", STORE_FORMS]),
     "a prefix without a bucket": (
         "refresh {folder} --store s3:///prefix",

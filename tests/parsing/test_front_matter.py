@@ -37,3 +37,15 @@ def test_aliases_are_not_expanded() -> None:
     assert metadata["title"] == "T"
     assert sum(len(value) for value in metadata.values()) < 200
     assert body == "body"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "---\n\n*Warning*: the limit is 17: never more.\n\n---\n\n# Rest\n",
+        "---\nThe limit: value: 99 is odd\n---\n\nbody",
+        "---\nNote: see below: here\nThis is a sentence.\n---\nbody",
+    ],
+)
+def test_a_passage_between_two_rules_is_text(text: str) -> None:
+    assert split_front_matter(text) == ({}, text)

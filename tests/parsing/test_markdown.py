@@ -113,3 +113,19 @@ def test_hostile_lines_are_parsed_in_linear_time(hostile: str) -> None:
     started = time.process_time()
     parse_markdown(hostile)
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("Use `<!--` to open.\n\nkept\n\n```mermaid\nA --> B\n```", ["kept", "A --> B", "Use `<!--` to open."]),
+        ("```html\n<!-- kept -->\n```\n\nend", ["<!-- kept -->", "end"]),
+        ("a `x` <!-- gone --> kept", ["a `x`  kept"]),
+        ("<!--> kept", ["kept"]),
+        ("one <!-- gone --> two <!-- gone\ngone --> three", ["one  two  three"]),
+    ],
+)
+def test_comments_go_and_code_that_shows_one_stays(text: str, kept: list[str]) -> None:
+    found = "\n".join(block for _, block in kinds(text))
+    assert [part for part in kept if part not in found] == []
+    assert "gone" not in found

@@ -182,3 +182,18 @@ def test_the_child_sees_no_token_of_its_parent(monkeypatch: pytest.MonkeyPatch) 
         sandbox.parse("html", b"<p>one")
         environment = Path(f"/proc/{sandbox._helper.pid}/environ").read_bytes()
     assert b"SECRET_TOKEN" not in environment
+
+
+@pytest.mark.parametrize(
+    ("page", "kept"),
+    [
+        ("<body><article>one</article><article><h1>Two</h1><p>three</p></article></body>", "one three"),
+        ("<main><p>text</p><aside class=note>a note</aside></main><aside>gone</aside>", "text note"),
+        ("<body><p>text</p><aside>gone</aside></body>", "text"),
+        ("<body><div>gone</div><article>text</article></body>", "text"),
+    ],
+)
+def test_the_body_of_a_page_is_its_one_main_or_article(parser: Parser, page: str, kept: str) -> None:
+    text = " ".join(block.text for block in parser.parse("html", page.encode()).blocks)
+    assert [word for word in kept.split() if word not in text] == []
+    assert "gone" not in text

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import refresh
+from tests.conftest import refresh, settle
 from tests.fakes import HashEmbedder
 from tidegate.core.config import CORPUS_NAME
 from tidegate.core.errors import ConfigInvalidError, CorpusUnknownError, SourceMissingError
@@ -259,3 +260,22 @@ def test_a_folder_that_a_corpus_file_names_is_that_corpus_in_any_store(store: Fi
     found = find_target(str(folder), None, store, (tmp_path / "corpora",))
     assert (found.config.corpus, found.has_file, found.config.retrieval.top_k) == ("docs", True, 3)
     assert find_target(str(folder), "other", store, (tmp_path / "corpora",)).config.corpus == "other"
+
+
+def test_a_folder_of_equal_names_and_other_content_is_another_corpus(store: FileStore, tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "first")
+    settle()
+    index(store, folder)
+    shutil.rmtree(folder)
+    other = make_folder(tmp_path / "another place")
+    assert find_target(str(other), None, store, ()).config.corpus == "another-place"
+
+
+def test_a_folder_that_was_emptied_into_another_is_continued_there(store: FileStore, tmp_path: Path) -> None:
+    folder, target = make_folder(tmp_path / "first"), tmp_path / "second"
+    settle()
+    index(store, folder)
+    target.mkdir()
+    (folder / "a.md").rename(target / "a.md")
+    found = find_target(str(target), None, store, ())
+    assert (found.config.corpus, found.continues) == ("first", str(folder))

@@ -160,9 +160,9 @@ def test_a_server_that_is_not_there_is_unavailable(monkeypatch: pytest.MonkeyPat
 
 def test_a_bucket_that_does_not_exist_says_so(s3_environment: dict[str, str], tmp_path: Path) -> None:
     store = open_store("s3://no-such-bucket", base=tmp_path)
-    with pytest.raises(StoreDeniedError, match="the bucket 'no-such-bucket' does not exist"):
+    with pytest.raises(StoreUriError, match="the bucket 'no-such-bucket' does not exist"):
         store.create("a", b"x")
-    with pytest.raises(StoreDeniedError, match="does not exist"):
+    with pytest.raises(StoreUriError, match="does not exist"):
         store.read("a")
 
 

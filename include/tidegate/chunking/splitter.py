@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from tidegate.core.documents import Block, ParsedDocument, Passage
 from tidegate.core.protocols import Tokenizer
 
-VERSION = "1"
+VERSION = "2"
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[ \t]+")
 _CONTEXT_SHARE = 4
@@ -57,7 +57,9 @@ def split(document: ParsedDocument, tokenizer: Tokenizer, limits: Limits) -> lis
     for section in _join_short(list(_sections(document, tokenizer)), limits):
         for group in _pack(_pieces(section.blocks, tokenizer, room), room):
             text = "\n\n".join(piece.text for piece in group)
-            passages.append(Passage(context, text, " > ".join(section.path) + _pages(group)))
+            passages.append(Passage(context, text, (" > ".join(section.path) + _pages(group)).strip()))
+    if not passages and document.title:
+        passages.append(Passage("", context, document.title))  # a page that is a title only can be found by it
     return passages
 
 
@@ -69,12 +71,12 @@ def _pages(group: Sequence[_Piece]) -> str:
 
 
 def _sections(document: ParsedDocument, tokenizer: Tokenizer) -> Iterator[_Section]:
-    """Cut at every heading that follows text; a heading equal to the title is not repeated in the text."""
+    """Cut at every heading that follows text; a first heading equal to the title is not repeated in the text."""
     stack: list[tuple[int, str]] = [(0, document.title)] if document.title else []
     blocks: list[Block] = []
     path: tuple[str, ...] = tuple(text for _, text in stack)
     tokens = 0
-    has_body = False
+    has_body, is_first = False, True
     sizes = tokenizer.count([block.text for block in document.blocks])
     for block, size in zip(document.blocks, sizes, strict=True):
         if block.kind == "heading":
@@ -83,7 +85,8 @@ def _sections(document: ParsedDocument, tokenizer: Tokenizer) -> Iterator[_Secti
                 blocks, tokens, has_body = [], 0, False
             while len(stack) > 0 and stack[-1][0] >= block.level:
                 stack.pop()
-            if not block.text or block.text == document.title:
+            is_title, is_first = is_first and block.text == document.title, False
+            if not block.text or is_title:
                 continue
             stack.append((block.level, block.text))
             blocks.append(Block("text", f"{'#' * block.level} {block.text}", page=block.page))

@@ -13,10 +13,24 @@ from tidegate.core.errors import ConfigInvalidError, suggest
 _SHOWN = 80
 
 
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which refuses a key that stands twice: YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping of distinct keys."""
+        written = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if written.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
 def read_mapping(path: Path) -> dict[str, Any]:
     """Return the file's keys and values; raise ``ConfigInvalidError`` naming the file and the place."""
     try:
-        loaded = yaml.safe_load(path.read_bytes().decode())
+        loaded = yaml.load(path.read_bytes().decode(), Loader=_Loader)  # noqa: S506 - a safe loader
     except OSError as error:
         raise ConfigInvalidError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -53,5 +53,5 @@ def _matches(key: str, value: str | None, wanted: Sequence[str]) -> bool:
     if value is None:
         return False
     if key == "document":
-        return any(fnmatch.fnmatchcase(value, pattern) for pattern in wanted)
+        return value in wanted or any(fnmatch.fnmatchcase(value, pattern) for pattern in wanted)
     return value in wanted or any(item in wanted for item in value.split(", "))

@@ -9,6 +9,7 @@ import yaml
 
 _FRONT_MATTER = re.compile(r"\A---[^\n]*\n(.*?)\n(?:---|\.\.\.)[^\n]*(?:\n|\Z)", re.DOTALL)
 _PLAIN_LINE = re.compile(r"^([A-Za-z][\w-]*):[ \t]+(\S.*)$", re.MULTILINE)
+_YAML_LINE = re.compile(r"[A-Za-z][\w-]*:|[ \t]|- |#|$")
 _ALIAS = re.compile(r"(?:^|[\s:\-\[{,])[&*]\w")
 _MAX_CHARACTERS = 65_536
 _Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # every scalar stays text: a version 2.10 is not 2.1
@@ -24,10 +25,10 @@ def split_front_matter(text: str) -> tuple[Mapping[str, str], str]:
         loaded = None if _ALIAS.search(match[1]) else yaml.load(match[1], Loader=_Loader)  # noqa: S506 - it makes text, lists and dicts only
     except (yaml.YAMLError, ValueError, RecursionError):
         loaded = None
-    if loaded is None:
+    if loaded is None and all(_YAML_LINE.match(line) for line in match[1].split("\n")):
         loaded = {key: value.strip().strip("\"'") for key, value in _PLAIN_LINE.findall(match[1])}
-    if not isinstance(loaded, dict):
-        return {}, text
+    if not isinstance(loaded, dict) or not loaded:
+        return {}, text  # a passage between two rules, not front matter
     return scalar_metadata(loaded), text[match.end() :]
 
 

@@ -12,14 +12,15 @@ from tidegate.core.documents import ParsedDocument
 from tidegate.parsing.markdown import first_heading, parse_blocks
 from tidegate.parsing.text import decode
 
-VERSION = "1"
+VERSION = "2"
 
-_BOILERPLATE = ("title", "script", "style", "noscript", "template", "nav", "footer", "aside", "svg", "iframe")
+_BOILERPLATE = ("title", "script", "style", "noscript", "template", "nav", "footer", "svg", "iframe")
+_BODIES = ("main", "article")
 _IGNORED_META = re.compile(r"^(viewport|robots|generator|theme-color|color-scheme|og:|twitter:)", re.IGNORECASE)
 
 
 def parse_html(data: bytes) -> ParsedDocument:
-    """Parse a page; ``<meta name content>`` becomes metadata, ``<main>`` or ``<article>`` is preferred as the body."""
+    """Parse a page; ``<meta name content>`` becomes metadata, the one ``<main>`` or ``<article>`` is the body."""
     declared = EncodingDetector.find_declared_encoding(data, is_html=True)
     soup = BeautifulSoup(decode(data, declared or "utf-8"), "html.parser")
     metadata = {
@@ -28,11 +29,21 @@ def parse_html(data: bytes) -> ParsedDocument:
         if not _IGNORED_META.match(str(meta["name"]))
     }
     title = soup.title.get_text(strip=True) if soup.title else ""
-    for tag in soup(list(_BOILERPLATE)):
+    body = _body(soup)
+    # An aside of the page is navigation, one inside the article is a note.
+    for tag in soup([*_BOILERPLATE, *([] if body.name in _BODIES else ["aside"])]):
         tag.decompose()
-    body = soup.find("main") or soup.find("article") or soup.body or soup
     blocks = tuple(parse_blocks(_as_markdown(body)))
     return ParsedDocument(title or first_heading(blocks), blocks, metadata)
+
+
+def _body(soup: BeautifulSoup) -> Tag:
+    """Return the page's one main or article; of several none is the whole."""
+    for name in _BODIES:
+        found = soup.find_all(name)
+        if len(found) == 1:
+            return found[0]
+    return soup.body or soup
 
 
 def _as_markdown(body: Tag) -> str:

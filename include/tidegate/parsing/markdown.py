@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from tidegate.core.documents import Block, ParsedDocument
 from tidegate.parsing.front_matter import split_front_matter
 
-VERSION = "1"
+VERSION = "2"
 
 _ATX = re.compile(r" {0,3}(#{1,6})(?![^ \t])")
 _FENCE = re.compile(r"[ \t]*(?:>[ \t]*)*(?:[-*+][ \t]+|\d+[.)][ \t]+)?(`{3,}|~{3,})([^`]*)$")
@@ -24,7 +24,7 @@ _TABLE_RULE = re.compile(r"\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?$")
 def parse_markdown(text: str) -> ParsedDocument:
     """Parse a Markdown text with optional front matter; the title is the front matter's, else the first heading."""
     metadata, body = split_front_matter(text.replace("\r\n", "\n").replace("\r", "\n"))
-    blocks = tuple(parse_blocks(_without_comments(body)))
+    blocks = tuple(parse_blocks("\n".join(_without_comments(body.split("\n")))))
     return ParsedDocument(title=metadata.get("title") or first_heading(blocks), blocks=blocks, metadata=metadata)
 
 
@@ -118,11 +118,36 @@ def _heading_text(raw: str) -> str:
     return text[:anchor].rstrip() if anchor >= 0 else text
 
 
-def _without_comments(text: str) -> str:
-    """Remove HTML comments; one that is never closed stays as text."""
-    kept = []
+def _without_comments(lines: list[str]) -> list[str]:
+    """Remove HTML comments, but not from code; one that is never closed stays as text."""
+    lines = list(lines)
+    last = max((at for at, line in enumerate(lines) if "-->" in line), default=-1)
+    kept: list[str] = []
     at = 0
-    while (start := text.find("<!--", at)) >= 0 and (end := text.find("-->", start)) >= 0:
-        kept.append(text[at:start])
-        at = end + 3
-    return "".join([*kept, text[at:]])
+    while at < len(lines):
+        fenced = _fence_end(lines, at)
+        start = -1 if fenced else _comment_start(lines[at])
+        stop = _comment_stop(lines, at, start) if start >= 0 and at <= last else -1
+        if stop < 0:
+            kept += lines[at : fenced or at + 1]
+            at = fenced or at + 1
+        else:
+            end = lines[stop].index("-->", start + 2 if stop == at else 0) + len("-->")
+            lines[stop] = lines[at][:start] + lines[stop][end:]
+            at = stop
+    return kept
+
+
+def _comment_start(line: str) -> int:
+    """Return where a comment opens outside inline code, -1 if none does."""
+    start = line.find("<!--")
+    while start >= 0 and line.count("`", 0, start) % 2:
+        start = line.find("<!--", start + 1)
+    return start
+
+
+def _comment_stop(lines: list[str], at: int, start: int) -> int:
+    """Return the line on which the comment that opens at ``(at, start)`` ends, -1 if none."""
+    if "-->" in lines[at][start + 2 :]:
+        return at
+    return next((stop for stop in range(at + 1, len(lines)) if "-->" in lines[stop]), -1)

@@ -24,7 +24,7 @@ KINDS: Mapping[str, str] = {
 
 VERSIONS: Mapping[str, str] = {
     "markdown": markdown.VERSION,
-    "html": f"1.{markdown.VERSION}",
+    "html": f"2.{markdown.VERSION}",
     "pdf": "1",
     "text": text.VERSION,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -108,7 +109,7 @@ def _name_for(folder: Path, store: ArtifactStore, configured: Collection[str]) -
     moved = [
         corpus
         for corpus, place in noted.items()
-        if (not Path(place).exists() if place else corpus not in configured) and _holds(folder, store, corpus)
+        if (not _files(Path(place)) if place else corpus not in configured) and _holds(folder, store, corpus)
     ]
     if len(moved) == 1:
         return moved[0], noted[moved[0]]
@@ -126,12 +127,23 @@ def _noted_folder(store: ArtifactStore, corpus: str) -> str | None:
 
 
 def _holds(folder: Path, store: ArtifactStore, corpus: str) -> bool:
-    """Tell whether more than half of a corpus's documents are in a folder, by file name alone."""
-    known = {document.rpartition("/")[2] for document in load_hints(store, keys.hints(corpus, "folder")).documents}
+    """Tell whether more than half of a corpus's documents are in a folder, by file name and size."""
+    hints = load_hints(store, keys.hints(corpus, "folder")).documents
+    known = {(document.rpartition("/")[2], int(hint.rpartition(":")[2])) for document, hint in hints.items() if hint}
     if not known:
-        return False
-    found = {unicodedata.normalize("NFC", name) for _, _, names in os.walk(folder) for name in names}
-    return len(known & found) * 2 > len(known)
+        names = {document.rpartition("/")[2] for document in hints}  # too fresh for hints: names must do
+        return len(names & {name for name, _ in _files(folder)}) * 2 > len(names)
+    return len(known & _files(folder)) * 2 > len(known)
+
+
+def _files(folder: Path) -> set[tuple[str, int]]:
+    """Return (name, size) of every file below a folder, nothing if it is gone."""
+    found = set()
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                found.add((unicodedata.normalize("NFC", name), (Path(parent) / name).lstat().st_size))
+    return found
 
 
 def _note_key(corpus: str) -> str:

@@ -18,7 +18,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
-from tidegate.core.errors import StoreDeniedError, StoreUnavailableError
+from tidegate.core.errors import StoreDeniedError, StoreUnavailableError, StoreUriError
 from tidegate.core.failpoints import reach
 from tidegate.core.protocols import ConflictError, PreconditionFailedError, Stored, StoredKey
 
@@ -144,9 +144,9 @@ class S3Store:
         if isinstance(error, NoCredentialsError | PartialCredentialsError) or code in _DENIED:
             raise StoreDeniedError(f"{self.uri}: {_one_line(error)} ({key or 'listing'})") from error
         if code == "NoSuchBucket":
-            raise StoreDeniedError(
-                f"{self.uri}: the bucket {self._bucket!r} does not exist",
-                next_action="create the bucket or correct the store's URI, then run again",
+            raise StoreUriError(
+                f"store {self.uri!r}: the bucket {self._bucket!r} does not exist",
+                next_action="create the bucket or correct the URI, then run again",
             ) from error
         raise StoreUnavailableError(f"{self.uri}: {_one_line(error)} ({key or 'listing'})") from error
 

@@ -36,7 +36,7 @@ def open_store(uri: str, *, base: Path, session: dict[str, Any] | None = None) -
         if parsed.netloc not in ("", "localhost") or not parsed.path.startswith("/"):
             raise StoreUriError(f"store {uri!r} is not an absolute file URI")
         return _folder_store(uri, Path(unquote(parsed.path)))
-    if parsed.scheme and "://" in uri:
+    if len(parsed.scheme) > 1:
         raise StoreUriError(f"store {uri!r} has the unknown scheme {parsed.scheme!r}")
     return _folder_store(uri, base / Path(uri).expanduser())
 
