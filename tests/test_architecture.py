@@ -62,6 +62,7 @@ USED_FROM_OUTSIDE = {
     "registry/channel.py: rollback": "the protocol of a rollback, proven before a command or DAG offers it",
     "indexing/search.py: document_frequency": "the tests compare it between an incremental index and a rebuilt one",
     "core/yaml_files.py: construct_mapping": "PyYAML calls it",
+    "parsing/html.py: convert_pre": "markdownify calls it",
 }
 """Public names of the package that none of its code calls, each with the reason why it stays."""
 

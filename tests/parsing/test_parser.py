@@ -197,3 +197,10 @@ def test_the_body_of_a_page_is_its_one_main_or_article(parser: Parser, page: str
     text = " ".join(block.text for block in parser.parse("html", page.encode()).blocks)
     assert [word for word in kept.split() if word not in text] == []
     assert "gone" not in text
+
+
+def test_preformatted_text_that_holds_a_fence_stays_one_code_block(parser: Parser) -> None:
+    page = b"<p>before</p><pre>```\n# no heading\n```\n\n# no heading either</pre><p>after</p>"
+    blocks = parser.parse("html", page).blocks
+    assert [block.kind for block in blocks] == ["text", "code", "text"]
+    assert "# no heading either" in blocks[1].text

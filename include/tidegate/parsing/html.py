@@ -46,8 +46,19 @@ def _body(soup: BeautifulSoup) -> Tag:
     return soup.body or soup
 
 
+class _Converter(MarkdownConverter):
+    """Markdown whose code blocks are fenced by more backticks than they hold."""
+
+    def convert_pre(self, el: Tag, text: str, parent_tags: set[str]) -> str:
+        """Return preformatted text as a fenced block."""
+        del el, parent_tags
+        longest = max((len(run) for run in re.findall("`+", text)), default=0)
+        fence = "`" * max(3, longest + 1)
+        return f"\n\n{fence}\n{text}\n{fence}\n\n" if text else ""
+
+
 def _as_markdown(body: Tag) -> str:
-    converter = MarkdownConverter(
+    converter = _Converter(
         heading_style="ATX",
         bullets="-",
         strip=["img"],
