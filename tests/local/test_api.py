@@ -147,3 +147,23 @@ def test_a_run_is_started_and_found_by_its_quoted_id(script: Script, api: Airflo
     assert script.asked[0][1] == {"logical_date": None}
     assert api.run("d", run) == {"state": "running"}
     assert api.task_instances("d", run) == [{"task_id": "t"}]
+
+
+def test_a_locked_database_is_asked_again_and_another_error_is_not(
+    api: AirflowApi, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    def unlock(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            script.answers.clear()
+
+    monkeypatch.setattr("tidegate.local.api.time.sleep", unlock)
+    script.answers["PATCH /api/v2/dags/a"] = (500, {"detail": {"reason": "Database error"}})
+    api.unpause("a")
+    assert [asked for asked, _ in script.asked] == ["PATCH /api/v2/dags/a"] * 3
+    script.answers["PATCH /api/v2/dags/a"] = (500, {"detail": "a defect"})
+    with pytest.raises(ApiError, match="a defect"):
+        api.unpause("a")
+    assert len(script.asked) == 4

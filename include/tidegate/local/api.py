@@ -12,6 +12,8 @@ from typing import Any
 from tidegate.local.settings import AirflowSettings
 
 _TIMEOUT_SECONDS = 15
+_TRIES = 6
+_LOCKED_SECONDS = 1.0
 
 
 class ApiError(Exception):
@@ -119,6 +121,17 @@ class AirflowApi:
             self._call("PATCH", f"{collection}/{urllib.parse.quote(name)}", body)
 
     def _call(self, method: str, path: str, body: object = None, *, signed: bool = True) -> Any:
+        """Call once, and again while a local SQLite is locked: Airflow has rolled that request back."""
+        for _ in range(_TRIES - 1):
+            try:
+                return self._call_once(method, path, body, signed=signed)
+            except ApiError as error:
+                if error.status != 500 or "Database error" not in str(error):
+                    raise
+            time.sleep(_LOCKED_SECONDS)
+        return self._call_once(method, path, body, signed=signed)
+
+    def _call_once(self, method: str, path: str, body: object, *, signed: bool) -> Any:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {self._token}"} if signed else {})}
         request = urllib.request.Request(self._url + path, data=data, headers=headers, method=method)  # noqa: S310
