@@ -17,6 +17,7 @@ from tidegate.core.config import CorpusConfig, corpus_files, find_corpus, load_c
 from tidegate.core.errors import ConfigInvalidError, CorpusUnknownError, SourceMissingError, suggest
 from tidegate.core.protocols import ArtifactStore
 from tidegate.pipelines.workspace import Workspace
+from tidegate.sources.folder import hinted_size
 from tidegate.sources.hints import load_hints
 
 
@@ -109,7 +110,7 @@ def _name_for(folder: Path, store: ArtifactStore, configured: Collection[str]) -
     moved = [
         corpus
         for corpus, place in noted.items()
-        if (not _files(Path(place)) if place else corpus not in configured) and _holds(folder, store, corpus)
+        if (_is_empty(place) if place else corpus not in configured) and _holds(folder, store, corpus)
     ]
     if len(moved) == 1:
         return moved[0], noted[moved[0]]
@@ -129,16 +130,22 @@ def _noted_folder(store: ArtifactStore, corpus: str) -> str | None:
 def _holds(folder: Path, store: ArtifactStore, corpus: str) -> bool:
     """Tell whether more than half of a corpus's documents are in a folder, by file name and size."""
     hints = load_hints(store, keys.hints(corpus, "folder")).documents
-    known = {(document.rpartition("/")[2], int(hint.rpartition(":")[2])) for document, hint in hints.items() if hint}
+    found = _files(folder)
+    known = {(document.rpartition("/")[2], hinted_size(hint)) for document, hint in hints.items() if hint}
     if not known:
         names = {document.rpartition("/")[2] for document in hints}  # too fresh for hints: names must do
-        return len(names & {name for name, _ in _files(folder)}) * 2 > len(names)
-    return len(known & _files(folder)) * 2 > len(known)
+        return len(names & {name for name, _ in found}) * 2 > len(names)
+    return len(known & found) * 2 > len(known)
 
 
-def _files(folder: Path) -> set[tuple[str, int]]:
-    """Return (name, size) of every file below a folder, nothing if it is gone."""
-    found = set()
+def _is_empty(place: str) -> bool:
+    """Tell whether a folder is gone or holds no file; looks no further than the first."""
+    return not any(names for _, _, names in os.walk(place))
+
+
+def _files(folder: Path) -> set[tuple[str, int | None]]:
+    """Return (name, size) of every file below a folder."""
+    found: set[tuple[str, int | None]] = set()
     for parent, _, names in os.walk(folder):
         for name in names:
             with contextlib.suppress(OSError):

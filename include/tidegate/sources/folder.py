@@ -177,6 +177,12 @@ def _identity(path: str) -> str:
     return unicodedata.normalize("NFC", os.fsencode(path).decode("utf-8", "backslashreplace"))
 
 
+def hinted_size(hint: str) -> int | None:
+    """Return the size in bytes that a hint of a folder names, None if it is not one."""
+    size = hint.rpartition(":")[2]
+    return int(size) if size.isdecimal() else None
+
+
 def _hint(status: os.stat_result, started_ns: int) -> str | None:
     # The change time, not the modification time, decides: every write sets it, and nobody can set it back.
     granularity = _FINE_GRANULARITY_NS if status.st_ctime_ns % 1_000_000_000 else _COARSE_GRANULARITY_NS
