@@ -187,7 +187,10 @@ def test_a_narrow_character_set_loses_characters_and_not_the_answer(folder: Path
 
 def test_ctrl_c_ends_with_130_and_without_a_traceback(served: Served) -> None:
     arguments = [TIDEGATE, "search", "--queries", "-", "--store", str(served.store)]
-    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    # A job started with `&` by a script ignores SIGINT, and so would what it starts.
+    listening = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(arguments, **pipes, **listening) as started:
         started.stdin.write(b"\n" * 200_000)  # more than a pipe holds: written means that it is being read
         time.sleep(0.3)
         while started.poll() is None:  # a signal between two reads of CPython waits for the next one
