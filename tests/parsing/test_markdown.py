@@ -59,6 +59,26 @@ def test_one_lost_fence_does_not_turn_the_rest_of_the_page_into_code() -> None:
     assert kinds("```\nnever closed\n# still a heading")[-1] == ("heading", "still a heading")
 
 
+def test_fences_that_pair_up_are_read_as_they_stand_however_blank_lines_fall() -> None:
+    text = "before\n```\ncode\n\n```\nafter\n```\nmore\n\n```\n## End\n"
+    assert [(block.kind, block.text) for block in parse_markdown(text).blocks] == [
+        ("text", "before"),
+        ("code", "```\ncode\n\n```"),
+        ("text", "after"),
+        ("code", "```\nmore\n\n```"),
+        ("heading", "End"),
+    ]
+
+
+def test_a_lost_fence_changes_nothing_beyond_its_section_where_blank_lines_mislead() -> None:
+    section = "## {0}\n\ntext {0}\n```\ncode {0}\n\n```\nafter {0}\n\n"
+    whole = "".join(section.format(name) for name in "abc")
+    before = [(block.kind, block.text) for block in parse_markdown(whole).blocks]
+    damaged = parse_markdown(whole.replace("```\ncode b", "code b")).blocks
+    changed = [block.text for block in damaged if (block.kind, block.text) not in before]
+    assert changed == ["text b\ncode b", "```\nafter b"]
+
+
 @pytest.mark.parametrize("lost", [2, 4, 10, 12])
 def test_a_lost_fence_without_a_language_changes_only_its_own_block(lost: int) -> None:
     """Opening and closing fences look alike; where they stand tells them apart."""

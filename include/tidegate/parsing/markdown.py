@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterator
 
 from tidegate.core.documents import Block, ParsedDocument
+from tidegate.parsing.fences import Fences
 from tidegate.parsing.front_matter import split_front_matter
 
-VERSION = "2"
+VERSION = "3"
 
 _ATX = re.compile(r" {0,3}(#{1,6})(?![^ \t])")
-_FENCE = re.compile(r"[ \t]*(?:>[ \t]*)*(?:[-*+][ \t]+|\d+[.)][ \t]+)?(`{3,}|~{3,})([^`]*)$")
 _SETEXT = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 _TABLE_RULE = re.compile(r"\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?$")
 
@@ -36,17 +36,18 @@ def first_heading(blocks: tuple[Block, ...]) -> str:
 def parse_blocks(body: str) -> Iterator[Block]:
     """Yield the blocks of a body without front matter."""
     lines = body.split("\n")
+    fences = Fences(lines)
     at = 0
     while at < len(lines):
         if not lines[at].strip():
             at += 1
             continue
-        block, at = _block_at(lines, at)
+        block, at = _block_at(lines, at, fences)
         yield block
 
 
-def _block_at(lines: list[str], at: int) -> tuple[Block, int]:
-    end = _fence_end(lines, at)
+def _block_at(lines: list[str], at: int, fences: Fences) -> tuple[Block, int]:
+    end = fences.end(at)
     if end:
         return Block("code", "\n".join(lines[at:end])), end
     heading = _ATX.match(lines[at])
@@ -57,38 +58,7 @@ def _block_at(lines: list[str], at: int) -> tuple[Block, int]:
         while end < len(lines) and "|" in lines[end]:
             end += 1
         return Block("table", "\n".join(lines[at:end])), end
-    return _paragraph(lines, at)
-
-
-def _fence_end(lines: list[str], at: int) -> int:
-    """Return the line after a fenced block that starts at ``at``; 0 if none starts here.
-
-    One lost or damaged fence must not turn the rest of a page inside out and change all of its chunks. So a fence that
-    is never closed (the file ends, or another block opens first) is a line of text, and so is one that stands as a
-    closing fence does. Well-formed pages read as in CommonMark.
-    """
-    opening = _FENCE.match(lines[at])
-    if not opening or _stands_as_closing(lines, at, opening):
-        return 0
-    for end in range(at + 1, len(lines)):
-        fence = _FENCE.match(lines[end])
-        if fence and fence[1][0] == opening[1][0] and len(fence[1]) >= len(opening[1]):
-            return 0 if fence[2].strip() or _stands_as_opening(lines, end) else end + 1
-    return 0
-
-
-def _stands_as_closing(lines: list[str], at: int, fence: re.Match[str]) -> bool:
-    """Tell whether a bare fence ends a run of lines: text right above it, and none below."""
-    return not fence[2].strip() and _has_text(lines, at - 1) and not _has_text(lines, at + 1)
-
-
-def _stands_as_opening(lines: list[str], at: int) -> bool:
-    """Tell whether a fence begins a run of lines: text right below it, and none above."""
-    return _has_text(lines, at + 1) and not _has_text(lines, at - 1)
-
-
-def _has_text(lines: list[str], at: int) -> bool:
-    return 0 <= at < len(lines) and bool(lines[at].strip())
+    return _paragraph(lines, at, fences)
 
 
 def _table_starts(lines: list[str], at: int) -> bool:
@@ -96,13 +66,13 @@ def _table_starts(lines: list[str], at: int) -> bool:
     return "-" in rule and bool(_TABLE_RULE.match(rule))
 
 
-def _paragraph(lines: list[str], at: int) -> tuple[Block, int]:
+def _paragraph(lines: list[str], at: int, fences: Fences) -> tuple[Block, int]:
     end = at + 1
     while end < len(lines) and lines[end].strip():
         underline = _SETEXT.match(lines[end])
         if underline and end == at + 1:
             return Block("heading", _heading_text(lines[at]), level=1 if underline[1][0] == "=" else 2), end + 1
-        if _ATX.match(lines[end]) or _fence_end(lines, end) or _table_starts(lines, end):
+        if _ATX.match(lines[end]) or fences.end(end) or _table_starts(lines, end):
             break
         end += 1
     return Block("text", "\n".join(lines[at:end])), end
@@ -121,11 +91,12 @@ def _heading_text(raw: str) -> str:
 def _without_comments(lines: list[str]) -> list[str]:
     """Remove HTML comments, but not from code; one that is never closed stays as text."""
     lines = list(lines)
+    fences = Fences(lines)
     last = max((at for at, line in enumerate(lines) if "-->" in line), default=-1)
     kept: list[str] = []
     at = 0
     while at < len(lines):
-        fenced = _fence_end(lines, at)
+        fenced = fences.end(at)
         start = -1 if fenced else _comment_start(lines[at])
         stop = _comment_stop(lines, at, start) if start >= 0 and at <= last else -1
         if stop < 0:
