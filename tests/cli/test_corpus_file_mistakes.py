@@ -7,8 +7,8 @@ import pytest
 from tests.cli.conftest import Call, assert_mistake, write
 
 TOP_KEYS = (
-    "valid: alerts, chunking, corpus, description, embedder, metadata, "
-    "promotion, quarantine, refresh, retrieval, source"
+    "valid: alerts, base_model, chunking, corpus, description, embedder, metadata, "
+    "promotion, qa, quarantine, refresh, retrieval, source"
 )
 SOURCE = "source: {{path: {folder}}}\n"
 

@@ -14,6 +14,9 @@ from tidegate.core.records import (
     BaseModelIdentity,
     Bundle,
     ChannelHead,
+    DatasetCounts,
+    DatasetHead,
+    DatasetManifest,
     DecodingSettings,
     EmbedderIdentity,
     Entry,
@@ -32,6 +35,7 @@ from tidegate.core.records import (
     SnapshotHead,
     SnapshotManifest,
     StoredFile,
+    TrainedOn,
     operation_id,
 )
 
@@ -136,6 +140,19 @@ RECORDS: dict[str, Record] = {
         reason="wrong answers",
     ),
     "channel_head": ChannelHead(seq=2, entry=A, release=B, op_id=C),
+    "dataset": DatasetManifest(
+        corpus="handbook",
+        seq=2,
+        parent=A,
+        op_id=B,
+        snapshot=C,
+        source=D,
+        settings=A,
+        counts=DatasetCounts(train=8, dev=7, holdout=6, failed=5, stale=4, dangling=3, bridging=2, drafts=1, dropped=0),
+        files={"train.jsonl": StoredFile(size=9, sha256=D)},
+    ),
+    "dataset_head": DatasetHead(seq=2, dataset=A, op_id=B),
+    "trained_on": TrainedOn(dataset=A, snapshot=B, rows={"hb-1": C}, documents={"api/tides.md": D}),
 }
 
 

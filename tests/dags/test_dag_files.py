@@ -153,8 +153,9 @@ def callbacks(task: dict[str, Any]) -> dict[str, list[str]]:
     return {name.removesuffix("_callback"): calls for name, calls in task.items() if name.endswith("_callback")}
 
 
-def test_the_demo_corpus_has_two_dags_and_parsing_them_loads_nothing_heavy(parsed: dict[str, Any]) -> None:
-    assert dags_of(parsed["plain"]).keys() == {"refresh_index.handbook", "promote_release.handbook"}
+def test_the_demo_corpus_has_three_dags_and_parsing_them_loads_nothing_heavy(parsed: dict[str, Any]) -> None:
+    pipelines = ("refresh_index", "promote_release", "validate_qa")
+    assert dags_of(parsed["plain"]).keys() == {f"{pipeline}.handbook" for pipeline in pipelines}
     assert [HEAVY & set(case["loaded"]) for case in parsed.values()] == [set()] * len(parsed)
     assert all("airflow" in case["loaded"] for case in parsed.values())
 
@@ -197,6 +198,21 @@ def test_promote_release_is_woken_by_the_snapshot_and_by_its_own_clock(parsed: d
     assert {name: task["outlets"] for name, task in tasks.items() if task["outlets"]} == {
         "publish": [["release.handbook", "x-tidegate://handbook/release"]]
     }
+
+
+def test_validate_qa_is_woken_by_the_snapshot_and_by_its_own_clock(parsed: dict[str, Any]) -> None:
+    dag = dags_of(parsed["plain"])["validate_qa.handbook"]
+    assert dag["schedule"] == {"assets": ["index_snapshot.handbook"], "cron": ["30 4 * * *", "UTC"]}
+    tasks = dag["tasks"]
+    assert {name: task["after"] for name, task in tasks.items()} == {
+        "load": [],
+        "validate": ["load"],
+        "commit": ["load", "validate"],
+    }
+    assert {name: task["outlets"] for name, task in tasks.items() if task["outlets"]} == {
+        "commit": [["qa_dataset.handbook", "x-tidegate://handbook/qa_dataset"]]
+    }
+    assert "validate_qa.by_hand" not in dags_of(parsed["settings"])  # it has no Q&A set
 
 
 def test_every_task_retries_twice_and_ends_its_log_with_a_summary_or_a_failure(parsed: dict[str, Any]) -> None:
@@ -251,7 +267,7 @@ def test_a_corpus_file_that_cannot_be_used_has_a_dag_that_says_so_and_spares_the
     dags = dags_of(parsed[case])
     pipelines = ("refresh_index", "promote_release")
     sound = {f"{pipeline}.{corpus}" for pipeline in pipelines for corpus in ("handbook", "sound")}
-    assert dags.keys() == sound | {"refresh_index.broken"}
+    assert dags.keys() == sound | {"validate_qa.handbook", "refresh_index.broken"}
     dag = dags["refresh_index.broken"]
     assert "broken.yaml: " in dag["doc"]
     assert BROKEN.get(case, ("", ""))[1] in dag["doc"]

@@ -27,6 +27,8 @@ NOTHING = {
     "chunks": 0,
     "segments": 0,
     "quarantine": [],
+    "dataset": None,
+    "qa": None,
     "last_run": {},
 }
 
@@ -60,6 +62,8 @@ def test_the_status_shows_what_serves_and_what_is_newest(workspace: Workspace, f
         "chunks": 4,
         "segments": 1,
         "quarantine": [{"document": "bad.md", "reason": "empty"}],
+        "dataset": None,
+        "qa": None,
         "last_run": {},
     }
     assert corpus_status(store, "test") == expected

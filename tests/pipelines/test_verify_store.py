@@ -23,7 +23,7 @@ from tidegate.registry.file_store import FileStore
 from tidegate.registry.heads import read_head, read_manifest
 from tidegate.registry.runs import Run
 
-SOUND = VerifiedCorpus("test", snapshots=2, segments=2, releases=2, entries=2)
+SOUND = VerifiedCorpus("test", snapshots=2, segments=2, releases=2, entries=2, datasets=0)
 SNAPSHOT_HEAD, CHANNEL_HEAD = "test/heads/snapshot.json", "test/channels/champion/HEAD.json"
 
 IMMUTABLE = {
@@ -221,7 +221,7 @@ def test_what_no_head_reaches_is_not_looked_at(copy: FileStore) -> None:
 def test_a_snapshot_that_waits_for_its_release_is_read_back_too(copy: FileStore, folder: Path) -> None:
     (folder / "z.md").write_text("# z.md\n\nNot released.\n")
     refresh(make_workspace(folder, copy, promotion={"policy": "never"}))
-    assert verify_corpus(copy, "test") == VerifiedCorpus("test", snapshots=3, segments=3, releases=2, entries=2)
+    assert verify_corpus(copy, "test") == VerifiedCorpus("test", snapshots=3, segments=3, releases=2, entries=2, datasets=0)
     newest = Snapshot(copy, "test", read_head(copy, "test").snapshot).manifest.segments[-1].key
     (copy.root / keys.segment_prefix("test", newest) / "vectors.faiss").unlink()
     with pytest.raises(ObjectMissingError, match=newest):
@@ -229,7 +229,7 @@ def test_a_snapshot_that_waits_for_its_release_is_read_back_too(copy: FileStore,
 
 
 def test_before_the_first_refresh_there_is_nothing_to_verify(store: FileStore) -> None:
-    assert verify_corpus(store, "test") == VerifiedCorpus("test", snapshots=0, segments=0, releases=0, entries=0)
+    assert verify_corpus(store, "test") == VerifiedCorpus("test", snapshots=0, segments=0, releases=0, entries=0, datasets=0)
 
 
 def test_both_kinds_of_store_are_read_back_and_not_a_cache(

@@ -7,14 +7,17 @@ import contextlib
 import json
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tidegate.cli import views
 from tidegate.cli.output import note, say, short
 from tidegate.core.errors import (
+    BaseModelMissingError,
     CommitLostError,
     ConfigInvalidError,
     QuestionsInvalidError,
@@ -46,7 +49,7 @@ _RESTARTS = 2
 def refresh(options: argparse.Namespace) -> int:
     """Index a folder or corpus, and release it by its policy."""
     started, clock = datetime.now(UTC), time.monotonic()
-    home, store = project_home(), _store(options)
+    home, store = project_home(), store_of(options)
     target = find_target(options.target, options.corpus, store, corpora_folders(home))
     if target.continues:
         note(f"{target.continues} is gone; its corpus {target.config.corpus} goes on from {target.config.source.path}")
@@ -142,7 +145,7 @@ def status(options: argparse.Namespace) -> int:
     """Show what each corpus serves and how its last run went."""
     from tidegate.pipelines.status import corpus_status
 
-    store = _store(options)
+    store = store_of(options)
     names = [choose_stored(store, options.corpus)] if options.corpus else stored_corpora(store)
     found = [corpus_status(store, name) for name in names]
     if options.json:
@@ -159,7 +162,7 @@ def releases(options: argparse.Namespace) -> int:
     """Show the history of the champion channel."""
     from tidegate.pipelines.status import release_history
 
-    store = _store(options)
+    store = store_of(options)
     held = stored_corpora(store)
     for corpus in held if held and not options.corpus else [choose_stored(store, options.corpus, held)]:
         history = release_history(store, corpus, options.limit)
@@ -175,7 +178,7 @@ def verify(options: argparse.Namespace) -> int:
     """Read everything back; the first thing that is wrong becomes the exit code and the reason."""
     from tidegate.pipelines.verify_store import verify_corpus
 
-    store = _store(options)
+    store = store_of(options)
     held = begun_corpora(store)
     for name in held if held and not options.corpus else [choose_stored(store, options.corpus, held)]:
         try:
@@ -190,25 +193,42 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def setup(options: argparse.Namespace) -> int:
-    """Export the default embedding model, and those of the configured corpora, to ONNX."""
-    from tidegate.core.config import EmbedderConfig, load_corpora
+    """Export the default embedding model, and those of the configured corpora; take out base models' tokenizers."""
+    from tidegate.core.config import BaseModelConfig, EmbedderConfig, load_corpora
     from tidegate.indexing.models import find_model
     from tidegate.indexing.onnx_export import export, is_exported
+    from tidegate.training.base_model import find_base_model, prepare_tokenizer
 
     del options
-    embedders = [EmbedderConfig(), *(item.embedder for item in load_corpora(corpora_folders(project_home()))[0])]
+    corpora = load_corpora(corpora_folders(project_home()))[0]
+    embedders = [EmbedderConfig(), *(item.embedder for item in corpora)]
     for model in dict.fromkeys(embedder.model for embedder in embedders if embedder.backend == "onnx"):
         files = find_model(model)
-        if is_exported(files):
-            say(f"{files.name} is ready in {files.exported}")
+        _prepare(files.name, files.exported, is_exported(files), partial(export, files))
+    wanted = [item.base_model.model for item in corpora if item.qa.path]
+    for model in dict.fromkeys([BaseModelConfig().model, *wanted]):
+        try:
+            base = find_base_model(model)
+        except BaseModelMissingError as failure:
+            if model in wanted:
+                raise
+            say(f"{failure.what}: 'tidegate qa' needs it")
             continue
-        clock = time.monotonic()
-        export(files)
-        say(f"{files.name} exported to {files.exported} in {time.monotonic() - clock:.0f} s")
+        _prepare(base.name, base.prepared, base.tokenizer.is_file(), partial(prepare_tokenizer, base))
     return 0
 
 
-def _store(options: argparse.Namespace) -> ArtifactStore:
+def _prepare(name: str, folder: Path, is_ready: bool, prepare: Callable[[], None]) -> None:
+    if is_ready:
+        say(f"{name} is ready in {folder}")
+        return
+    clock = time.monotonic()
+    prepare()
+    say(f"{name} prepared in {folder} in {time.monotonic() - clock:.0f} s")
+
+
+def store_of(options: argparse.Namespace) -> ArtifactStore:
+    """Open the store that a command works on."""
     if options.store is not None:
         return open_store(options.store, base=Path.cwd())
     home = project_home()
@@ -218,7 +238,7 @@ def _store(options: argparse.Namespace) -> ArtifactStore:
 def _open(options: argparse.Namespace) -> OpenRelease:
     from tidegate.pipelines.search_index import open_champion
 
-    store, home = _store(options), project_home()
+    store, home = store_of(options), project_home()
     return open_champion(stored_workspace(store, choose_stored(store, options.corpus), corpora_folders(home), home))
 
 

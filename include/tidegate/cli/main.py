@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import logging
 import os
@@ -17,6 +18,7 @@ _EPILOG = """examples:
   tidegate refresh ./docs                     index a folder, or update what changed in it
   tidegate refresh handbook                   the same for a corpus in include/corpora/handbook.yaml
   tidegate search "how do I roll back?"       ranked passages from the release that serves
+  tidegate qa validate --qa qa.jsonl          check questions against the documents, split them, keep them
   tidegate evaluate retrieval --qa qa.jsonl   hit, recall, MRR and nDCG of each search mode
   tidegate status                             what serves, what is in quarantine, how the last run went
 
@@ -63,10 +65,12 @@ def build_parser() -> argparse.ArgumentParser:
         commands, "verify", "Read everything back and check it: digests, counts, ids. Exit 1 if anything is off."
     )
     verify.set_defaults(run="verify")
+    _add_qa(commands)
     setup = commands.add_parser(
         "setup",
-        help="Prepare the embedding model of this machine (once).",
-        description="Export the embedding models of the configured corpora to ONNX, once per machine.",
+        help="Prepare the models of this machine (once).",
+        description="Export the embedding models of the configured corpora to ONNX, and take out the tokenizers of "
+        "their base models, once per machine.",
     )
     setup.set_defaults(run="setup")
     return parser
@@ -120,6 +124,46 @@ def _add_evaluate(commands: _Commands) -> None:
     retrieval.set_defaults(run="evaluate_retrieval")
 
 
+def _add_qa(commands: _Commands) -> None:
+    parser = commands.add_parser("qa", help="Questions with known answers: validate, review, grow a set.")
+    what = parser.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=_Parser)
+    validate = _command(
+        what,
+        "validate",
+        "Check a Q&A set against the newest snapshot, split it and keep it as a dataset.",
+        "Failing rows are left out and named; a set that breaks a threshold is refused, and the last dataset stays.",
+    )
+    validate.add_argument("--qa", metavar="FILE|FOLDER", help="the set (default: qa.path of the corpus file)")
+    validate.set_defaults(module="qa_commands", run="validate")
+    stale = _command(
+        what, "stale", "Rows whose evidence changed or is gone since they were tied to it, with old and new passage."
+    )
+    stale.add_argument("--qa", metavar="FILE|FOLDER", help="the set (default: qa.path of the corpus file)")
+    stale.add_argument("--export", metavar="FILE.jsonl", help="write them as a review file")
+    stale.set_defaults(module="qa_commands", run="stale")
+    review = _command(
+        what,
+        "review",
+        "Take in a review file: rows with decision keep come back as they are written there, those with drop go.",
+    )
+    review.add_argument("file", metavar="FILE.jsonl", help="an edited review file")
+    review.add_argument("--qa", metavar="FILE|FOLDER", help="the set (default: qa.path of the corpus file)")
+    review.set_defaults(module="qa_commands", run="review")
+    asked = _command(
+        what, "unanswered", "Questions that users asked and that were answered badly, as a review file without answers."
+    )
+    asked.add_argument("log", metavar="LOG.jsonl", help="the answer service's log of questions")
+    asked.add_argument("--export", metavar="FILE.jsonl", help="write them as a review file")
+    asked.set_defaults(module="qa_commands", run="unanswered")
+    adapters = commands.add_parser("adapters", help="The adapters of a corpus.")
+    of = adapters.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=_Parser)
+    affected = _command(of, "affected", "Adapters trained on rows that went stale since, or on a document to forget.")
+    affected.add_argument(
+        "--document", action="append", default=[], metavar="PATH", help="a document that must be forgotten; repeatable"
+    )
+    affected.set_defaults(module="qa_commands", run="affected")
+
+
 def _command(commands: _Commands, name: str, summary: str, more: str = "") -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=summary, description=f"{summary} {more}".strip())
     parser.add_argument(
@@ -171,11 +215,11 @@ def _run(options: argparse.Namespace) -> int:
     logging.basicConfig(
         level=logging.INFO if sys.stderr.isatty() else logging.WARNING, format="%(message)s", stream=sys.stderr
     )
-    from tidegate.cli import commands
     from tidegate.core.errors import ResourceExhaustedError, TidegateError, UnexpectedError, one_line
 
     try:
-        return int(getattr(commands, options.run)(options))
+        module = importlib.import_module(f"tidegate.cli.{getattr(options, 'module', 'commands')}")
+        return int(getattr(module, options.run)(options))
     except BrokenPipeError:
         raise
     except MemoryError:

@@ -66,6 +66,8 @@ def show_status(found: Sequence[Mapping[str, Any]]) -> None:
     for item in found:
         for bad in item["quarantine"]:
             say(f"  {item['corpus']}: {shown(bad['document'])} is in quarantine: {bad['reason']}")
+        if item["qa"]:
+            say(f"  {item['corpus']}: dataset {short(item['dataset'])}: {_qa_counts(item['qa'])}")
         for step, record in item["last_run"].items():
             failure = record.get("failure")
             if failure:
@@ -92,9 +94,46 @@ def show_history(corpus: str, history: Sequence[Mapping[str, Any]]) -> None:
     say(table(headings, rows) if rows else f"corpus {corpus} has no release yet")
 
 
+def _qa_counts(counts: Mapping[str, int]) -> str:
+    review = "; 'tidegate qa stale' lists what needs a person" if counts["stale"] or counts["dangling"] else ""
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) + review
+
+
 def _status_row(item: Mapping[str, Any]) -> list[object]:
     outcomes = {record.get("outcome") for record in item["last_run"].values()}
     last = "failed" if "failed" in outcomes else "done" if outcomes else "-"
     current = "yes" if item["up_to_date"] else "no"
     counts = [item["documents"], item["chunks"], item["segments"], len(item["quarantine"])]
     return [item["corpus"], item["version"], short(item["release"]), *counts, last, current]
+
+
+def show_stale(report: Mapping[str, Any]) -> None:
+    """Show stale rows with old and new passage, then dangling ones."""
+    for row in report["stale"]:
+        say(f"{shown(row['row'])}: {shown(row['question'])}")
+        for item in row["evidence"]:
+            say(f"  {shown(item['document'])}")
+            say(passage(item["old"], indent="    - ", lines=4))
+            say(passage(item["new"], indent="    + ", lines=4) if item["new"] else "    + (nothing like it)")
+        say()
+    for row in report["dangling"]:
+        say(f"{shown(row['row'])}: {shown(row['question'])}")
+        say(f"  gone: {', '.join(shown(document) for document in row['documents'])}\n")
+    say(f"{len(report['stale'])} stale, {len(report['dangling'])} dangling")
+
+
+def show_asked(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Show questions that were answered badly, most asked first."""
+    say(table(["asked", "question"], [[row["reason"], row["question"]] for row in rows]) if rows else "none")
+
+
+def show_affected(found: Sequence[Mapping[str, Any]]) -> None:
+    """Show adapters with the rows and documents that they should not have learnt from."""
+    if not found:
+        say("no adapter is affected")
+    for item in found:
+        say(f"adapter {short(item['adapter'])}, dataset {short(item['dataset'])}")
+        for row, status in item["rows"].items():
+            say(f"  row {shown(row)} is {status}")
+        for document in item["documents"]:
+            say(f"  document {shown(document)} must be forgotten")

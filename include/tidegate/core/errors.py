@@ -209,6 +209,36 @@ class QuestionsInvalidError(TidegateError):
     advice = 'give one JSON object a line with at least {"question": "..."}'
 
 
+class DatasetInvalidError(TidegateError):
+    """A Q&A set breaks a rule over the whole set; the previous dataset stays."""
+
+    code = "dataset_invalid"
+    advice = "correct the rows listed above in the Q&A source, or the threshold that the rule names, then run again"
+
+
+class DatasetMissingError(TidegateError):
+    """No dataset has been committed for this corpus yet."""
+
+    code = "dataset_missing"
+    usage = True
+    advice = "run 'tidegate qa validate --qa FILE' first, or set qa.path in the corpus file"
+
+
+class ValidationIncompleteError(TidegateError):
+    """The rules were not all evaluated over all rows, or a rule could not fail."""
+
+    code = "validation_incomplete"
+    advice = "the rules or Great Expectations are at fault, not the rows; nothing was stored: report it with this log"
+
+
+class BaseModelMissingError(TidegateError):
+    """The base model, or what set-up makes of it, is not on this machine."""
+
+    code = "base_model_missing"
+    usage = True
+    advice = "correct base_model.model, or run 'tidegate setup' on this machine, then run again"
+
+
 class EmbedderMismatchError(TidegateError):
     """The vectors of a snapshot were made by another embedder than the one at hand."""
 

@@ -23,6 +23,41 @@ def snapshot_head(corpus: str) -> str:
     return f"{corpus}/heads/snapshot.json"
 
 
+def dataset(corpus: str, digest: str) -> str:
+    """Folder of a dataset."""
+    return f"{corpus}/datasets/{digest}"
+
+
+def dataset_manifest(corpus: str, digest: str) -> str:
+    """Manifest of a dataset."""
+    return f"{dataset(corpus, digest)}/manifest.json"
+
+
+def dataset_pages(corpus: str, digest: str) -> str:
+    """Folder of a dataset's Data Docs."""
+    return f"{dataset(corpus, digest)}/data_docs"
+
+
+def run_pages(corpus: str, run: str) -> str:
+    """Folder of the Data Docs and the report of a run, also of one that failed."""
+    return f"{runs(corpus)}{run}/data_docs"
+
+
+def dataset_head(corpus: str) -> str:
+    """Head of the datasets: the latest valid one."""
+    return f"{corpus}/heads/dataset.json"
+
+
+def adapters(corpus: str) -> str:
+    """Folder of all adapters."""
+    return f"{corpus}/adapters/"
+
+
+def trained_on(corpus: str, adapter: str) -> str:
+    """Record of what an adapter (``<digest>.<build8>``) was trained on."""
+    return f"{adapters(corpus)}{adapter}/trained_on.json"
+
+
 def release(corpus: str, digest: str) -> str:
     """Record of a release."""
     return f"{corpus}/releases/{digest}.json"

@@ -153,6 +153,60 @@ class SnapshotHead(Record):
     op_id: Digest
 
 
+class DatasetCounts(Part):
+    """Rows of a Q&A set by what became of them; together they are all of its rows."""
+
+    train: int
+    dev: int
+    holdout: int
+    failed: int
+    stale: int
+    dangling: int
+    bridging: int
+    """Left out because they would join two splits."""
+    drafts: int
+    """Left out because no person has reviewed them."""
+    dropped: int
+    """Taken out by a person."""
+
+
+class DatasetManifest(Record):
+    """``datasets/<digest>/manifest.json``: one version of a Q&A set, tied to a snapshot and split."""
+
+    corpus: str
+    seq: int
+    parent: Digest | None
+    op_id: Digest
+    """Digest of parent, snapshot, source, reviews and settings: all that decides the files."""
+    snapshot: Digest
+    """The snapshot whose documents the evidence was checked against."""
+    source: Digest
+    """Digest of the files that the rows were read from."""
+    settings: Digest
+    """Digest of thresholds, shares and rule versions."""
+    counts: DatasetCounts
+    files: dict[str, StoredFile]
+
+
+class DatasetHead(Record):
+    """``heads/dataset.json``: the latest valid dataset."""
+
+    seq: int
+    dataset: Digest
+    op_id: Digest
+
+
+class TrainedOn(Record):
+    """``adapters/<digest>.<build8>/trained_on.json``: the rows and documents whose text an adapter has seen."""
+
+    dataset: Digest
+    snapshot: Digest
+    rows: dict[str, Digest]
+    """Row id to ``Example.stated``: the digest of question and answer."""
+    documents: dict[str, Digest]
+    """Document to the SHA-256 of its indexed bytes, for every passage, distractors included."""
+
+
 class AdapterReference(Part):
     """The adapter of a bundle."""
 

@@ -65,6 +65,16 @@ class Snapshot:
         )
         return {row.document: row for row in ledger_rows(wanted)}
 
+    def texts(self, documents: Sequence[str]) -> dict[str, list[str]]:
+        """Return the chunk texts of some documents in reading order."""
+        rows = self.rows(documents)
+        wanted = pa.array(sorted({chunk for row in rows.values() for chunk in row.chunks}), pa.binary(CHUNK_ID_BYTES))
+        found: dict[bytes, str] = {}
+        for segment in self.segments:
+            table = segment.chunk_table.select(["id", "text"]).filter(pc.is_in(segment.chunk_ids, value_set=wanted))
+            found.update(zip(*table.to_pydict().values(), strict=True))
+        return {document: [found[chunk] for chunk in row.chunks] for document, row in rows.items()}
+
     def stored_chunk_ids(self) -> pa.Array:
         """Return the ids of all chunks whose vectors this snapshot's segments hold, dead ones included."""
         return pa.concat_arrays(

@@ -42,6 +42,10 @@ def show_next_steps(screen: Screen, workspace: Workspace, url: str, *, stays_up:
     )
     screen.say("try       " + f'.venv/bin/tidegate search --corpus {workspace.corpus} "your question"')
     screen.say(f"          {edit}, then {again} again: only what changed is embedded")
+    if workspace.config.qa.path:
+        screen.say(
+            f"          .venv/bin/tidegate qa stale --corpus {workspace.corpus}: questions that an edit made stale"
+        )
     screen.say(f"          .venv/bin/tidegate status; .venv/bin/tidegate verify --corpus {workspace.corpus}")
 
 

@@ -22,7 +22,7 @@ _STATES = {
     "removed": "skipped",
 }
 _PROGRESS = re.compile(r"^(?:read|embed) (\d+)/(\d+) (\w+), (.*)$")
-_SUMMARIES = ("documents:", "release", "shard", "nothing")
+_SUMMARIES = ("documents:", "release", "shard", "nothing", "rows:", "splits:", "dataset")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from tidegate.registry.store import open_store
 
 REFRESH = ("detect", "embed", "commit")
 PROMOTE = ("compose", "publish")
+VALIDATE = ("load", "validate", "commit")
 _PREFERRED_PORT = 8080
 _START_SECONDS = 120
 _POLL_SECONDS = 0.4
@@ -45,13 +46,14 @@ class Walk:
         self._workspace = Workspace(corpus, open_store(self._settings.variable("tidegate_store"), base=home), home)
         self._refresh = f"refresh_index.{corpus.corpus}"
         self._promote = f"promote_release.{corpus.corpus}"
+        self._validate = f"validate_qa.{corpus.corpus}" if corpus.qa.path else ""
 
     def go(self, *, once: bool) -> int:
         """Walk the story; return 0 if the corpus now serves what its documents say."""
         with self._airflow:
             api = self._start()
-            done = self._refresh_index(api)
-            if done:
+            done = self._walk(api)
+            if done is not None:
                 from tidegate.local.answers import show_next_steps, show_release
 
                 show_release(self._screen, self._workspace)
@@ -74,28 +76,36 @@ class Walk:
         api = self._airflow.api()
         api.log_in()
         api.apply(self._settings)
-        for dag_id in (self._refresh, self._promote):
+        dags = [dag_id for dag_id in (self._validate, self._promote, self._refresh) if dag_id]
+        for dag_id in dags:
             api.wait_for_dag(dag_id, _START_SECONDS)
-        for dag_id in (self._promote, self._refresh):
+        for dag_id in dags:
             api.unpause(dag_id)
         self._screen.show([Stage("airflow", "done", self._airflow.url, time.monotonic() - started)])
         self._screen.keep()
         return api
 
-    def _refresh_index(self, api: AirflowApi) -> bool:
-        """Run both DAGs; return whether the newest snapshot serves."""
+    def _walk(self, api: AirflowApi) -> bool | None:
+        """Run the DAGs; return whether all is well, None if the newest snapshot does not serve."""
         from tidegate.pipelines.status import corpus_status
 
-        before = {run["dag_run_id"] for run in api.runs(self._promote)}
+        woken = [dag_id for dag_id in (self._promote, self._validate) if dag_id]
+        before = {dag_id: {run["dag_run_id"] for run in api.runs(dag_id)} for dag_id in woken}
         refreshed = self._follow(api, self._refresh, api.trigger(self._refresh), REFRESH)
         if refreshed is None:
-            return False
+            return None
         committed = any(task["task_id"] == "commit" and task["state"] == "success" for task in refreshed)
         if not committed and corpus_status(self._workspace.store, self._workspace.corpus)["up_to_date"]:
-            self._screen.say("\nnothing changed: no document was opened, nothing was embedded")
+            self._screen.say("\nnothing changed: no document was opened, nothing was embedded\n")
+        else:
+            promotion = self._woken(api, self._promote, before) if committed else api.trigger(self._promote)
+            if self._follow(api, self._promote, promotion, PROMOTE) is None:
+                return None
+        if not self._validate:
+            self._screen.say("\nno Q&A set: with qa.path in a corpus file, questions are checked against the documents")
             return True
-        promotion = self._woken(api, before) if committed else api.trigger(self._promote)
-        return self._follow(api, self._promote, promotion, PROMOTE) is not None
+        validation = self._woken(api, self._validate, before) if committed else api.trigger(self._validate)
+        return self._follow(api, self._validate, validation, VALIDATE) is not None
 
     def _follow(self, api: AirflowApi, dag_id: str, run_id: str, names: Sequence[str]) -> list[dict[str, Any]] | None:
         """Show a run until it ends; return its tasks, None if it failed."""
@@ -116,15 +126,15 @@ class Walk:
                 self._screen.say("\n".join(_last_block(self._logs.events(dag_id, run_id, task))))
         return None
 
-    def _woken(self, api: AirflowApi, before: set[str]) -> str:
+    def _woken(self, api: AirflowApi, dag_id: str, before: dict[str, set[str]]) -> str:
         """Return the run that the asset's event has started; start one if the event is long in coming."""
         deadline = time.monotonic() + _EVENT_SECONDS
         while time.monotonic() < deadline:
-            new = [run["dag_run_id"] for run in api.runs(self._promote) if run["dag_run_id"] not in before]
+            new = [run["dag_run_id"] for run in api.runs(dag_id) if run["dag_run_id"] not in before[dag_id]]
             if new:
                 return str(new[0])
             time.sleep(_POLL_SECONDS)
-        return api.trigger(self._promote)
+        return api.trigger(dag_id)
 
 
 def _settings(home: Path) -> AirflowSettings:

@@ -10,6 +10,11 @@ def index_snapshot(corpus: str) -> Asset:
     return Asset(name=f"index_snapshot.{corpus}", uri=f"x-tidegate://{corpus}/index_snapshot", group="tidegate")
 
 
+def qa_dataset(corpus: str) -> Asset:
+    """Return the asset of a committed dataset; an event's ``extra`` holds its digest, its snapshot and the counts."""
+    return Asset(name=f"qa_dataset.{corpus}", uri=f"x-tidegate://{corpus}/qa_dataset", group="tidegate")
+
+
 def release(corpus: str) -> Asset:
     """Return the asset of the champion release; an event's ``extra`` holds its id."""
     return Asset(name=f"release.{corpus}", uri=f"x-tidegate://{corpus}/release", group="tidegate")

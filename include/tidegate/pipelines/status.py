@@ -7,6 +7,7 @@ from typing import Any
 from tidegate.core import keys
 from tidegate.core.protocols import ArtifactStore
 from tidegate.registry.channel import CHAMPION, Channel
+from tidegate.registry.datasets import read_dataset, read_dataset_head
 from tidegate.registry.heads import read_head, read_manifest
 from tidegate.registry.releases import read_release
 from tidegate.registry.runs import newest_run
@@ -18,6 +19,7 @@ def corpus_status(store: ArtifactStore, corpus: str) -> dict[str, Any]:
     state = Channel(store, corpus).read()
     manifest = read_manifest(store, corpus, head.snapshot) if head.snapshot else None
     served = read_release(store, corpus, state.release).bundle.snapshot if state.release else None
+    dataset = read_dataset_head(store, corpus).dataset
     return {
         "corpus": corpus,
         "release": state.release,
@@ -28,6 +30,8 @@ def corpus_status(store: ArtifactStore, corpus: str) -> dict[str, Any]:
         "chunks": manifest.counts.chunks if manifest else 0,
         "segments": len(manifest.segments) if manifest else 0,
         "quarantine": [item.model_dump() for item in manifest.quarantine] if manifest else [],
+        "dataset": dataset,
+        "qa": read_dataset(store, corpus, dataset).counts.model_dump() if dataset else None,
         "last_run": newest_run(store, corpus),
     }
 

@@ -13,6 +13,7 @@ from tidegate.core.stored_records import read_checked, read_record
 from tidegate.indexing.snapshot import Snapshot
 from tidegate.indexing.verification import verify_snapshot
 from tidegate.registry.channel import CHAMPION, Channel, ChannelState
+from tidegate.registry.datasets import read_dataset_head, verify_dataset
 from tidegate.registry.heads import ReadHead, read_head, read_manifest
 from tidegate.registry.releases import read_release
 
@@ -29,6 +30,7 @@ class VerifiedCorpus:
     segments: int
     releases: int
     entries: int
+    datasets: int
 
 
 def verify_corpus(store: ArtifactStore, corpus: str) -> VerifiedCorpus:
@@ -51,7 +53,19 @@ def verify_corpus(store: ArtifactStore, corpus: str) -> VerifiedCorpus:
                 read_checked(store, f"{segment.prefix}/{name}", file.sha256)  # a local copy says nothing of the store
         verify_snapshot(snapshot, samples=SAMPLES)
         segments |= {reference.key for reference in snapshot.manifest.segments}
-    return VerifiedCorpus(corpus, len(snapshots), len(segments), len(releases), len(chain))
+    datasets = _verify_dataset(store, corpus)
+    return VerifiedCorpus(corpus, len(snapshots), len(segments), len(releases), len(chain), datasets)
+
+
+def _verify_dataset(store: ArtifactStore, corpus: str) -> int:
+    """Read the newest dataset back whole, if there is one; return how many that is."""
+    head = read_dataset_head(store, corpus).head
+    if head is None:
+        return 0
+    manifest = verify_dataset(store, corpus, head.dataset)
+    if (head.seq, head.op_id) != (manifest.seq, manifest.op_id):
+        raise SnapshotInvalidError(f"{keys.dataset_head(corpus)} does not match its dataset")
+    return 1
 
 
 def _verify_snapshot_head(store: ArtifactStore, corpus: str, head: ReadHead, *, released: bool) -> None:

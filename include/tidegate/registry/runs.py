@@ -16,7 +16,17 @@ from tidegate.core.protocols import ArtifactStore, Stored
 
 def run_name(started: datetime, identity: str) -> str:
     """Return a run's folder name: sortable by time, stable over retries of the same run."""
-    return f"{started.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}-{sha256_hex(identity.encode())[:8]}"
+    return f"{started.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}-{_suffix(identity)}"
+
+
+def find_run(store: ArtifactStore, corpus: str, identity: str) -> str | None:
+    """Return the folder name of a run by its identity, None if it has none; the newest if there are several."""
+    names = [name for name in store.children(keys.runs(corpus)) if name.endswith(f"-{_suffix(identity)}")]
+    return names[-1] if names else None
+
+
+def _suffix(identity: str) -> str:
+    return sha256_hex(identity.encode())[:8]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Q&A sets: import, validation, evidence and staleness, splits."""
