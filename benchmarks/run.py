@@ -22,7 +22,7 @@ from tests.fakes import HashEmbedder
 
 from benchmarks.corpus import edit_one_line, write_pages
 from tidegate.cli.output import table
-from tidegate.pipelines import refresh_index
+from tidegate.pipelines import refresh_index, validate_qa
 from tidegate.registry.file_store import FileStore
 
 ROOT = Path(__file__).parents[1]
@@ -142,9 +142,44 @@ def embedding(texts: int) -> Row:
     return Row(f"embed {len(passages)} passages / sentence-transformers", *seconds, "s")
 
 
+def validation(pages: int) -> list[Row]:
+    """Tying a row per page again, with nothing changed and with 1 % of the pages edited, against tying all."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, questions = Path(scratch) / "documents", Path(scratch) / "qa.jsonl"
+        paths = write_pages(folder, pages)
+        rows = [
+            {
+                "question": f"What does page {number} say first?",
+                "answer": (first := path.read_text().splitlines()[4])[:40],
+                "evidence": [{"document": path.relative_to(folder).as_posix(), "quote": first}],
+            }
+            for number, path in enumerate(paths)
+        ]
+        questions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        workspace = make_workspace(folder, FileStore(Path(scratch) / "store"), HashEmbedder(), qa={"min_rows": 1})
+        refresh(workspace)
+        source = validate_qa.qa_source(workspace, questions)
+        started = time.perf_counter()
+        loaded = validate_qa.load(workspace, source)
+        tied = time.perf_counter() - started
+        validate_qa.commit(workspace, loaded, validate_qa.validate(workspace, loaded))
+        judged = time.perf_counter() - started
+        unchanged, _ = timed(lambda: validate_qa.load(workspace, source), lambda: None, 5)
+        for number, path in enumerate(paths[:: max(1, pages // (pages // 100 or 1))]):
+            edit_one_line(path, number)
+        refresh(workspace)
+        again, _ = timed(lambda: validate_qa.load(workspace, source), lambda: None, 3)
+    return [
+        Row(f"tie {pages} rows, nothing changed / tie all", unchanged, tied, "s"),
+        Row(f"tie {pages} rows, 1 % of pages edited / tie all", again, tied, "s"),
+        Row(f"tie {pages} rows / tie, judge with GX, split, commit", tied, judged, "s"),
+    ]
+
+
 def dag_parsing() -> Row:
-    """A process that parses both DAG files against one that only imports airflow.sdk."""
-    parse = "import runpy; [runpy.run_path(f'dags/{name}.py') for name in ('refresh_index', 'promote_release')]"
+    """A process that parses the DAG files against one that only imports airflow.sdk."""
+    names = ("refresh_index", "promote_release", "validate_qa")
+    parse = f"import runpy; [runpy.run_path(f'dags/{{name}}.py') for name in {names}]"
     seconds = timed(
         lambda: subprocess.run([sys.executable, "-c", f"import airflow.sdk; {parse}"], cwd=ROOT, check=True),
         lambda: subprocess.run([sys.executable, "-c", "from airflow.sdk import DAG, dag, task"], cwd=ROOT, check=True),
@@ -165,6 +200,7 @@ def main() -> None:
         lexical(4000 // size),
         splitting(90 // size),
         embedding(200 // size),
+        *validation(4000 // size),
         dag_parsing(),
     ]
     if options.json:

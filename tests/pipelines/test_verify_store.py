@@ -221,7 +221,8 @@ def test_what_no_head_reaches_is_not_looked_at(copy: FileStore) -> None:
 def test_a_snapshot_that_waits_for_its_release_is_read_back_too(copy: FileStore, folder: Path) -> None:
     (folder / "z.md").write_text("# z.md\n\nNot released.\n")
     refresh(make_workspace(folder, copy, promotion={"policy": "never"}))
-    assert verify_corpus(copy, "test") == VerifiedCorpus("test", snapshots=3, segments=3, releases=2, entries=2, datasets=0)
+    expected = VerifiedCorpus("test", snapshots=3, segments=3, releases=2, entries=2, datasets=0)
+    assert verify_corpus(copy, "test") == expected
     newest = Snapshot(copy, "test", read_head(copy, "test").snapshot).manifest.segments[-1].key
     (copy.root / keys.segment_prefix("test", newest) / "vectors.faiss").unlink()
     with pytest.raises(ObjectMissingError, match=newest):
@@ -229,7 +230,8 @@ def test_a_snapshot_that_waits_for_its_release_is_read_back_too(copy: FileStore,
 
 
 def test_before_the_first_refresh_there_is_nothing_to_verify(store: FileStore) -> None:
-    assert verify_corpus(store, "test") == VerifiedCorpus("test", snapshots=0, segments=0, releases=0, entries=0, datasets=0)
+    expected = VerifiedCorpus("test", snapshots=0, segments=0, releases=0, entries=0, datasets=0)
+    assert verify_corpus(store, "test") == expected
 
 
 def test_both_kinds_of_store_are_read_back_and_not_a_cache(

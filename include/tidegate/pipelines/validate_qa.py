@@ -196,7 +196,7 @@ def _judge(workspace: Workspace, rows: Sequence[Row], known: set[str], data_docs
     rules = checks.row_rules(settings)
     tokens = list(zip(questions, answers, strict=True))
     columns = checks.row_columns(rows, tokens, _alike(rows), known, settings)
-    outcome = validate_columns(workspace.corpus, columns, rules, data_docs)
+    outcome = validate_columns(workspace.corpus, checks.named(columns, rules), rules, data_docs)
     return checks.findings(rows, columns, rules, outcome)
 
 

@@ -76,6 +76,17 @@ def row_columns(
     return columns | _question_columns(examples, alike, known)
 
 
+def named(columns: Columns, rules: Sequence[Rule]) -> Columns:
+    """Return columns in which what is wrong with a row names the row, for people who read it in Data Docs."""
+    told = {rule.column for rule in rules if rule.kind == "absent"}
+    return {
+        name: [f"{row}: {value}" if value else None for row, value in zip(columns["row"], values, strict=True)]
+        if name in told
+        else values
+        for name, values in columns.items()
+    }
+
+
 def findings(
     rows: Sequence[Row], columns: Mapping[str, Sequence[object]], rules: Sequence[Rule], outcome: Outcome
 ) -> list[Finding]:
