@@ -190,29 +190,37 @@ def split_table(valid: Sequence[Row], splits: Mapping[str, Split]) -> dict[str, 
 
 
 def _question_columns(examples: Sequence[Example], alike: Iterable[tuple[int, int]], known: Collection[str]) -> Columns:
-    """Return the columns of rows that ask the same: conflicts fail both, copies the newcomer."""
+    """Return the columns of rows that ask the same: a conflict fails all of them, a copy only the newcomer."""
     columns: Columns = {
         name: [None] * len(examples)
         for name in ("duplicate_question", "near_duplicate_question", "conflicting_answers")
     }
-    asked = [normalised(example.question) for example in examples]
-    answers = [key_of(example.answer).casefold() if example.answerable else None for example in examples]
-    for one, other in alike:
-        first, second = sorted((one, other), key=lambda at: (examples[at].id not in known, at))
-        if answers[one] != answers[other]:
-            for at, against in ((one, other), (other, one)):
-                said = examples[against].answer if answers[against] is not None else "unanswerable"
-                columns["conflicting_answers"][at] = f"{_place(examples[against])} says {_short(said)}"
-        elif asked[one] == asked[other]:
-            columns["duplicate_question"][second] = f"as {_place(examples[first])}"
-        else:
-            columns["near_duplicate_question"][second] = (
-                f"as {_place(examples[first])}: {_short(examples[first].question)}"
-            )
-    for at, exact in enumerate(columns["duplicate_question"]):
-        if exact:
-            columns["near_duplicate_question"][at] = None  # said once
+    for group in _groups(alike):
+        first, *others = sorted(group, key=lambda at: (examples[at].id not in known, at))
+        answers = {at: key_of(examples[at].answer).casefold() if examples[at].answerable else None for at in group}
+        for at in group if len(set(answers.values())) > 1 else ():
+            against = next(other for other in (first, *others) if answers[other] != answers[at])
+            said = _short(examples[against].answer) if examples[against].answerable else "that there is no answer"
+            columns["conflicting_answers"][at] = f"{_place(examples[against])} says {said}"
+        asked = normalised(examples[first].question)
+        for at in others:
+            if answers[at] == answers[first]:
+                exact = normalised(examples[at].question) == asked
+                told = f"as {_place(examples[first])}"
+                columns["duplicate_question" if exact else "near_duplicate_question"][at] = told
     return columns
+
+
+def _groups(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """Return the sets of rows that pairs connect, each in order."""
+    group_of: dict[int, list[int]] = {}
+    for one, other in pairs:
+        left, right = group_of.setdefault(one, [one]), group_of.setdefault(other, [other])
+        if left is not right:
+            small, large = sorted((left, right), key=len)
+            large += small
+            group_of.update(dict.fromkeys(small, large))
+    return [sorted(group) for group in {id(group): group for group in group_of.values()}.values()]
 
 
 def _duplicate_ids(examples: Sequence[Example]) -> list[object]:

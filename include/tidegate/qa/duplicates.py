@@ -21,7 +21,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations, product
+from itertools import combinations
 
 _PLAIN = str.maketrans(
     {
@@ -52,8 +52,10 @@ _ENDS = {"n't": "not", "'ll": "will", "'ve": "have", None: "not"}
 _WORDS = {"ca": "can", "wo": "will"}
 
 _CODE = re.compile(r"`([^`]+)`")
-_LETTERS = re.compile(r"[a-zà-öø-ÿ]+")
 _MIN_MISTYPED = 6
+_LETTERS = re.compile(rf"[a-zà-öø-ÿ]{{{_MIN_MISTYPED - 1},40}}")
+_MAX_WORDS = 128
+"""In a longer text, neither typing errors nor moved phrases are looked for: the work grows with its square."""
 
 _REAL_WORDS = """
 action auction adapt adopt advice advise affect effect attach attack back pack lock block look pick park mark market
@@ -105,7 +107,10 @@ def normalised(question: str) -> str:
 
 
 def near_duplicates(questions: Sequence[str]) -> list[tuple[int, int]]:
-    """Return the pairs (i < j) of questions that ask the same in nearly the same words, sorted."""
+    """Return the pairs (i < j) of questions that ask the same in nearly the same words, sorted.
+
+    Of questions that are equal once normalised, each is paired with the first, and the first stands for them all.
+    """
     places: dict[str, list[int]] = defaultdict(list)
     names: dict[str, set[str]] = defaultdict(set)
     for place, question in enumerate(questions):
@@ -113,11 +118,10 @@ def near_duplicates(questions: Sequence[str]) -> list[tuple[int, int]]:
             places[text].append(place)
             names[text].update(_names(question))
     asked = [_parsed(text, frozenset(names[text])) for text in places]
-    groups = list(places.values())
-    pairs = {pair for group in groups for pair in combinations(group, 2)}
-    for one, other in {*_reworded(asked), *_mistyped(asked)}:
-        pairs.update((min(pair), max(pair)) for pair in product(groups[one], groups[other]))
-    return sorted(pairs)
+    first = [group[0] for group in places.values()]
+    pairs = {(group[0], copy) for group in places.values() for copy in group[1:]}
+    alike = ((first[one], first[other]) for one, other in (*_reworded(asked), *_mistyped(asked)))
+    return sorted(pairs | {(min(pair), max(pair)) for pair in alike})
 
 
 def _bare(word: str) -> str:
@@ -139,14 +143,15 @@ def _bare(word: str) -> str:
 def _names(question: str) -> Iterator[str]:
     """Yield the normalised words in backticks, and the one before a colon at the start."""
     first = question.split(maxsplit=1)[0]
-    for text in (*_CODE.findall(question), *([first] if first.endswith(":") else ())):
+    label = [first] if first.endswith(":") and normalised(first) != "please" else []
+    for text in (*label, *_CODE.findall(question)):
         yield from normalised(text).split()
 
 
 def _parsed(text: str, names: frozenset[str]) -> _Question:
     """Return what a normalised question says."""
     said = tuple(word for written in text.split() for word in _spelled_out(written))
-    last = len(said) - 1
+    last = max((at for at, word in enumerate(said) if word != "please"), default=0)
     words = tuple(word for at, word in enumerate(said) if word not in _WEIGHTLESS or (at == last and word in _DO))
     stems = tuple(map(_stem, words))
     content = tuple(sorted(stem for stem in stems if stem not in _LIGHT))
@@ -199,7 +204,7 @@ def _uninflected(word: str) -> str:
     start = word.removesuffix("ing") if word.endswith("ing") else word.removesuffix("ed")
     if start == word or word.endswith("eed") or not _VOWEL.match(start):
         return word
-    if start.endswith(("at", "bl", "iz")) or _SHORT.fullmatch(start):
+    if _SHORT.fullmatch(start):
         return start + "e"
     doubled = start[-1:] == start[-2:-1] and start[-1] not in "aeioulsz"
     return start[:-1] if doubled else start
@@ -220,8 +225,10 @@ def _mistyped(asked: Sequence[_Question]) -> Iterator[tuple[int, int]]:
     known = Counter(stem for question in asked for stem in set(question.stems))
     slots: dict[tuple[str, ...], list[_Place]] = defaultdict(list)
     for number, question in enumerate(asked):
+        if len(question.words) > _MAX_WORDS:
+            continue
         for at, (word, stem) in enumerate(zip(question.words, question.stems, strict=True)):
-            if len(word) >= _MIN_MISTYPED - 1 and stem not in _LIGHT and _LETTERS.fullmatch(word):
+            if stem not in _LIGHT and _LETTERS.fullmatch(word):
                 gap = question.content.index(stem)
                 rest = question.content[:gap] + question.content[gap + 1 :]
                 slots[rest].append(_Place(number, at, word, known[stem] == 1))
@@ -280,7 +287,7 @@ def _same_order(one: Sequence[str], other: Sequence[str]) -> bool:
     """Tell whether two orders of the same words that count differ by the place of one phrase at most."""
     if [word for word in one if word not in _LIGHT] == [word for word in other if word not in _LIGHT]:
         return True
-    if len(one) != len(other):
+    if len(one) != len(other) or len(one) > _MAX_WORDS:
         return False
     differ = [at for at, (word, wanted) in enumerate(zip(one, other, strict=True)) if word != wanted]
     start, end = differ[0], differ[-1] + 1
