@@ -21,7 +21,7 @@ from tidegate.core.canonical import canonical_json
 from tidegate.core.errors import ConfigInvalidError, DatasetMissingError, TidegateError
 from tidegate.core.home import corpora_folders, project_home
 from tidegate.pipelines.corpora import choose_stored, stored_workspace
-from tidegate.pipelines.data_docs import keep_pages, publish_pages
+from tidegate.pipelines.data_docs import first_page, keep_pages
 from tidegate.pipelines.qa_rows import Reviewed
 from tidegate.pipelines.workspace import Workspace
 from tidegate.registry.runs import Run, run_name
@@ -59,13 +59,13 @@ def _validate(options: argparse.Namespace, reviews: Mapping[str, Reviewed]) -> i
     run = Run(workspace.store, workspace.corpus, run_name(started, uuid.uuid4().hex))
     try:
         validated, pages = _judge(options, workspace, loaded, run)
-        dataset = validate_qa.commit(workspace, loaded, validated)
+        dataset = validate_qa.commit(workspace, loaded, validated, run)
     except TidegateError as failure:
         if not failure.usage:
             with contextlib.suppress(TidegateError):  # the failure matters, not that it could not be recorded
                 run.record("validate_qa", {"outcome": "failed", "failure": failure.as_record()})
         raise
-    pages = publish_pages(run, dataset)
+    pages = first_page(run, dataset)
     run.record("validate_qa", {"outcome": "done", "dataset": dataset, "rows": validated.report["rows"]})
     seconds = round(time.monotonic() - clock, 3)
     if options.json:

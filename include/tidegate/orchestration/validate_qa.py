@@ -58,14 +58,14 @@ def commit(corpus: str, loaded_name: str, validated_name: str) -> dict[str, Any]
     """Store the dataset and move the head to it; return its digest and counts."""
 
     def body(step: Step) -> tuple[dict[str, Any], str]:
-        from tidegate.pipelines.data_docs import publish_pages
+        from tidegate.pipelines.data_docs import first_page
         from tidegate.pipelines.qa_staging import load_loaded, load_validated
         from tidegate.pipelines.validate_qa import commit as commit_dataset
         from tidegate.qa.report import summary
 
         loaded, validated = load_loaded(step.run, loaded_name), load_validated(step.run, validated_name)
-        dataset = commit_dataset(step.workspace, loaded, validated)
-        pages = publish_pages(step.run, dataset)
+        dataset = commit_dataset(step.workspace, loaded, validated, step.run)
+        pages = first_page(step.run, dataset)
         rows = validated.report["rows"]
         done = {"dataset": dataset, "snapshot": loaded.snapshot, "rows": rows}
         step.run.record("validate_qa", {"outcome": "done", **done, "data_docs": pages})

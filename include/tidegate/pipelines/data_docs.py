@@ -23,14 +23,18 @@ def keep_pages(run: Run, folder: Path) -> str:
     return f"{run.store.uri}/{prefix}/{FIRST_PAGE}" if (folder / FIRST_PAGE).is_file() else ""
 
 
-def publish_pages(run: Run, dataset: str) -> str:
-    """Copy a run's pages to its dataset; return where the first page is."""
+def publish_pages(run: Run, dataset: str) -> None:
+    """Copy a run's pages to its dataset."""
     source, target = keys.run_pages(run.corpus, run.name), keys.dataset_pages(run.corpus, dataset)
     for found in run.store.list_keys(f"{source}/"):
         stored = run.store.read(found.key)
         if stored is not None:
             run.store.put(f"{target}/{found.key.removeprefix(f'{source}/')}", stored.data)
-    return f"{run.store.uri}/{target}/{FIRST_PAGE}"
+
+
+def first_page(run: Run, dataset: str) -> str:
+    """Return where the first page of a dataset is."""
+    return f"{run.store.uri}/{keys.dataset_pages(run.corpus, dataset)}/{FIRST_PAGE}"
 
 
 def read_run_page(store: ArtifactStore, corpus: str, identity: str, page: str) -> bytes | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from tidegate.core.canonical import sha256_hex
 from tidegate.core.documents import Block
@@ -15,6 +18,7 @@ from tidegate.qa.passages import Passages
 from tidegate.registry.heads import read_manifest
 
 _MARKUP = frozenset({"markdown", "html"})
+_BLANK_LINES = re.compile(r"\n[ \t]*\n")
 _MAX_STEPS = 200
 """Snapshots between two datasets that are looked at for moves; beyond them only the two ends are compared."""
 _KEY_DIGITS = 16
@@ -35,8 +39,7 @@ class SnapshotDocuments:
         self._kinds = {document: (kind, title) for document, _, kind, title in indexed}
         self._unindexed = set(columns["document"]) - self._sha256.keys()
         self._by_ending = _endings(self._sha256)
-        steps = _steps(store, corpus, snapshot, since)
-        self.known = follow_moves(dict(known), [*steps, self._sha256])
+        self.known = follow_moves(dict(known), _ledgers(store, corpus, self._snapshot, since, known))
         self._keys = {document.path: key for key, document in self.known.items() if document.path in self._sha256}
         self._passages: dict[str, Passages] = {}
 
@@ -80,7 +83,7 @@ class SnapshotDocuments:
         missing = sorted(set(documents) - self._passages.keys())
         for document, texts in self._snapshot.texts(missing).items():
             kind, title = self._kinds[document]
-            blocks = parse_blocks("\n\n".join(texts)) if kind in _MARKUP else (Block("text", text) for text in texts)
+            blocks = _markup_blocks(texts) if kind in _MARKUP else _plain_blocks(texts)
             self._passages[document] = Passages(title, tuple(blocks))
 
     def passages(self, document: str) -> Passages:
@@ -96,35 +99,75 @@ class SnapshotDocuments:
         return {key: min(keys) for keys in by_content.values() for key in keys if len(keys) > 1}
 
 
-def follow_moves(known: dict[str, KnownDocument], ledgers: list[dict[str, str]]) -> dict[str, KnownDocument]:
-    """Return known documents as the last ledger (document to SHA-256) has them, through every ledger in between.
+def _markup_blocks(texts: Sequence[str]) -> Iterator[Block]:
+    """Yield the blocks of a document from its chunks: sentences and tables that were cut are whole again."""
+    joined = ""
+    for text in texts:
+        goes_on = text[:1].islower() and joined.rstrip()[-1:].isalnum()
+        joined += ("\n" if goes_on else "\n\n") + text
+    last: Block | None = None
+    for block in parse_blocks(joined):
+        header = block.text.split("\n")[:2]
+        if last and block.kind == last.kind == "table" and last.text.split("\n")[:2] == header:
+            last = replace(last, text="\n".join([last.text, *block.text.split("\n")[2:]]))
+            continue
+        if last:
+            yield last
+        last = block
+    if last:
+        yield last
 
-    A document that is gone from one ledger to the next has moved to a new one with the same bytes; each new one takes
-    one, in order of the keys. One that is gone keeps its last path, and is found again there.
+
+def _plain_blocks(texts: Sequence[str]) -> Iterator[Block]:
+    for text in texts:
+        yield from (Block("text", part) for part in _BLANK_LINES.split(text) if part.strip())
+
+
+def follow_moves(known: dict[str, KnownDocument], ledgers: Sequence[Mapping[str, str]]) -> dict[str, KnownDocument]:
+    """Return known documents as the last ledger (document to SHA-256) has them, through every ledger before it.
+
+    From one ledger to the next a document is where its bytes are: where it was; else, if its path is gone, at any path
+    that is no other known document's, and if its path has other bytes now, at a path that did not have them before
+    (each path takes one, in order of the keys); else where it was, with other bytes. It is gone if its path is, or now
+    holds the bytes of another known document; it keeps its path then, unless that is another's now.
     """
-    for ledger in ledgers:
-        taken = {document.path for document in known.values()}
-        arrived: dict[str, list[str]] = defaultdict(list)
-        for path in sorted(ledger.keys() - taken, reverse=True):
-            arrived[ledger[path]].append(path)
+    for before, now in itertools.pairwise(ledgers):
+        paths = {key: document.path for key, document in known.items() if now.get(document.path) == document.sha256}
+        taken = set(paths.values())
+        free: dict[str, list[str]] = defaultdict(list)
+        for path, sha256 in sorted(now.items()):
+            if path not in taken:
+                free[sha256].append(path)
+        others = {document.sha256 for document in known.values()}
         for key, document in sorted(known.items()):
-            path = document.path
-            if path not in ledger and arrived.get(document.sha256):
-                path = arrived[document.sha256].pop()
-            known[key] = KnownDocument(path, ledger.get(path, document.sha256), document.split)
+            for path in free.get(document.sha256, ()) if key not in paths else ():
+                if path not in taken and (document.path not in now or before.get(path) != document.sha256):
+                    paths[key] = path
+                    taken.add(path)
+                    break
+        for key, document in sorted(known.items()):
+            replaced = document.path in taken or now.get(document.path) in others
+            path = paths.get(key, "" if replaced else document.path)
+            known[key] = KnownDocument(path, now.get(path, document.sha256), document.split)
     return known
 
 
-def _steps(store: ArtifactStore, corpus: str, snapshot: str, since: str | None) -> list[dict[str, str]]:
-    """Return the ledgers between two snapshots, oldest first; [] if ``since`` does not lead to ``snapshot``."""
+def _ledgers(
+    store: ArtifactStore, corpus: str, snapshot: Snapshot, since: str | None, known: Mapping[str, KnownDocument]
+) -> list[dict[str, str]]:
+    """Return the ledgers from ``since`` to a snapshot, oldest first.
+
+    If the one does not lead to the other, only what is known stands for the older.
+    """
     between: list[str] = []
-    digest = read_manifest(store, corpus, snapshot).parent if since not in (None, snapshot) else since
-    while digest is not None and digest != since and len(between) < _MAX_STEPS:
-        between.append(digest)
-        digest = read_manifest(store, corpus, digest).parent
-    if digest != since or since is None:
-        return []
-    return [_indexed(Snapshot(store, corpus, item)) for item in reversed(between)]
+    digest: str | None = snapshot.digest
+    while digest not in (None, since) and len(between) < _MAX_STEPS:
+        digest = read_manifest(store, corpus, digest or "").parent
+        between += [digest] if digest else []
+    if since is None or digest != since:
+        return [{document.path: document.sha256 for document in known.values()}, _indexed(snapshot)]
+    older = [_indexed(Snapshot(store, corpus, item)) for item in reversed(between)]
+    return [*older, _indexed(snapshot)]
 
 
 def _indexed(snapshot: Snapshot) -> dict[str, str]:

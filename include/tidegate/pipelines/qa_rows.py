@@ -21,7 +21,11 @@ class Reviewed:
     drop: bool = False
 
 
-def with_reviews(source: Sequence[Example], before: Mapping[str, Row], reviews: Mapping[str, Reviewed]) -> list[Row]:
+Before = Mapping[tuple[str, str], Row]
+"""The rows of the last dataset by (id, digest of what they say)."""
+
+
+def with_reviews(source: Sequence[Example], before: Before, reviews: Mapping[str, Reviewed]) -> list[Row]:
     """Return the rows that count: those of the source, with a person's reviews in place of what they reviewed.
 
     A review stands until the source row that it replaced says something else.
@@ -35,9 +39,7 @@ def with_reviews(source: Sequence[Example], before: Mapping[str, Row], reviews: 
     return rows
 
 
-def tie_rows(
-    rows: Sequence[Row], before: Mapping[str, Row], documents: SnapshotDocuments, *, use_generated: bool
-) -> list[Row]:
+def tie_rows(rows: Sequence[Row], before: Before, documents: SnapshotDocuments, *, use_generated: bool) -> list[Row]:
     """Return rows tied to the snapshot: those that are not as in ``before`` afresh, others by their anchors' fate."""
     waiting = [row for row in rows if row.status != "dropped"]
     documents.load(_needed(waiting, before, documents))
@@ -66,13 +68,13 @@ def _reviewed(review: Reviewed) -> Row:
     )
 
 
-def _same(row: Row, before: Mapping[str, Row]) -> Row | None:
+def _same(row: Row, before: Before) -> Row | None:
     """Return the row as the last dataset had it, None if it is new or says something else now."""
-    was = before.get(row.id)
-    return was if was and was.example.digest == row.example.digest and was.anchors else None
+    was = before.get((row.id, row.example.digest))
+    return was if was and was.anchors else None
 
 
-def _needed(rows: Sequence[Row], before: Mapping[str, Row], documents: SnapshotDocuments) -> set[str]:
+def _needed(rows: Sequence[Row], before: Before, documents: SnapshotDocuments) -> set[str]:
     """Return the documents whose text must be looked at: those of new rows, and those that changed."""
     needed = set()
     for row in rows:

@@ -67,11 +67,15 @@ def asked_rows(log: Sequence[Mapping[str, Any]], known: Iterable[str]) -> list[d
             "reason": f"asked {len(lines)} times" if len(lines) > 1 else "asked once",
             "passages": [
                 {name: item.get(name, "") for name in ("document", "heading", "text")}
-                for item in lines[-1].get("passages", [])[:_PASSAGES]
+                for item in _objects(lines[-1].get("passages"))[:_PASSAGES]
             ],
         }
         for question, lines in sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))
     ]
+
+
+def _objects(values: object) -> list[dict[str, Any]]:
+    return [item for item in values if isinstance(item, dict)] if isinstance(values, list) else []
 
 
 def read_reviews(path: Path, *, today: date) -> dict[str, Reviewed]:
@@ -79,14 +83,15 @@ def read_reviews(path: Path, *, today: date) -> dict[str, Reviewed]:
 
     A kept row that does not say when it was reviewed was reviewed ``today``. Raises ``QuestionsInvalidError``.
     """
-    source = QaSource(path, {}, "")
-    examples = source.read()
-    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    if path.suffix not in (".jsonl", ".ndjson") or len(lines) != len(examples):
+    if path.exists() and not (path.is_file() and path.suffix in (".jsonl", ".ndjson")):
         raise QuestionsInvalidError(f"{path} is not a review file: expected one JSON object a line, named .jsonl")
+    examples = QaSource(path, {}, "").read()
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     reviews: dict[str, Reviewed] = {}
     for example, line in zip(examples, lines, strict=True):
-        decision = json.loads(line).get("decision", "")
+        if not isinstance(line, dict) or example.problems:
+            raise QuestionsInvalidError(f"{example.where}: {'; '.join(example.problems) or 'expected an object'}")
+        decision = line.get("decision") or ""
         if decision not in ("", *_DECISIONS):
             raise QuestionsInvalidError(
                 f"{example.where}: decision is {decision!r}{suggest(str(decision), _DECISIONS)}",

@@ -16,12 +16,13 @@ from tidegate.core.errors import CommitLostError, ConfigInvalidError, DatasetInv
 from tidegate.core.examples import Finding, Split
 from tidegate.core.records import DatasetManifest, StoredFile
 from tidegate.indexing.tokenizer import ModelTokenizer
+from tidegate.pipelines.data_docs import publish_pages
 from tidegate.pipelines.qa_documents import SnapshotDocuments
 from tidegate.pipelines.qa_rows import Reviewed, tie_rows, with_reviews
 from tidegate.pipelines.workspace import Workspace
 from tidegate.qa import checks
 from tidegate.qa.dataset import Dataset, KnownDocument, Memory, Row, from_files, sorted_findings, to_files
-from tidegate.qa.duplicates import near_duplicates
+from tidegate.qa.duplicates import near_duplicates, normalised
 from tidegate.qa.expectations import validate as validate_columns
 from tidegate.qa.importing import QaSource
 from tidegate.qa.report import make_report
@@ -34,6 +35,7 @@ from tidegate.registry.datasets import (
     stored_file,
 )
 from tidegate.registry.heads import read_head
+from tidegate.registry.runs import Run
 from tidegate.training.base_model import find_base_model, require_tokenizer
 
 _SHOWN = 5
@@ -101,9 +103,9 @@ def load(workspace: Workspace, source: QaSource, reviews: Mapping[str, Reviewed]
     documents = SnapshotDocuments(
         workspace.store, workspace.corpus, snapshot, before.memory.documents, manifest.snapshot if manifest else None
     )
-    was = {row.id: row for row in before.rows}
+    was = {(row.id, row.example.digest): row for row in before.rows}
     rows = with_reviews(source.read(), was, reviews or {})
-    unreviewed = {row: known for row, known in was.items() if row not in (reviews or {})}
+    unreviewed = {which: row for which, row in was.items() if row.id not in (reviews or {})}
     tied = tie_rows(rows, unreviewed, documents, use_generated=workspace.config.qa.use_generated)
     reviewed = {name: [item.example.digest, item.drop] for name, item in (reviews or {}).items()}
     return Loaded(
@@ -122,7 +124,9 @@ def validate(workspace: Workspace, loaded: Loaded, data_docs: Path | None = None
     settings = workspace.config.qa
     before = read_whole_dataset(workspace, loaded.parent) if loaded.parent else Dataset((), {}, Memory())
     judged = [row for row in loaded.rows if row.status == "valid"]
-    found = _judge(workspace, judged, {row.id for row in before.rows}, data_docs) if judged else []
+    known = {(row.id, row.example.digest) for row in before.rows if row.status == "valid"}
+    aside = {row.id: row.example.where for row in loaded.rows if row.status in ("stale", "dangling")}
+    found = _judge(workspace, judged, known, aside, data_docs) if judged else []
     failing = {(finding.row, finding.where) for finding in found}
     rows = [
         replace(row, status="failed") if row.status == "valid" and (row.id, row.example.where) in failing else row
@@ -149,11 +153,12 @@ def require_valid(workspace: Workspace, validated: Validated) -> None:
         )
 
 
-def commit(workspace: Workspace, loaded: Loaded, validated: Validated) -> str:
-    """Store the dataset and move the head to it; return its digest.
+def commit(workspace: Workspace, loaded: Loaded, validated: Validated, run: Run | None = None) -> str:
+    """Store the dataset and move the head to it; return its digest. ``run`` holds Data Docs to keep beside it.
 
     Raises ``CommitLostError`` if another dataset was committed since :func:`load`.
     """
+    require_valid(workspace, validated)
     files = to_files(validated.dataset, validated.report)
     manifest = DatasetManifest(
         corpus=workspace.corpus,
@@ -169,9 +174,10 @@ def commit(workspace: Workspace, loaded: Loaded, validated: Validated) -> str:
     base = read_dataset_head(workspace.store, workspace.corpus)
     if base.dataset == manifest.digest:
         return manifest.digest  # an earlier try got this far
-    require_valid(workspace, validated)
     if base.dataset != loaded.parent:
         raise CommitLostError(f"dataset {manifest.digest[:12]} was not committed: another run moved the head first")
+    if run is not None:
+        publish_pages(run, manifest.digest)  # before the head moves: a later run would find nothing to do
     return commit_dataset(workspace.store, base, manifest, files)
 
 
@@ -187,7 +193,13 @@ def settings_digest(workspace: Workspace) -> str:
     return digest_of({"rules": checks.VERSION, "base_model": workspace.config.base_model.model, **settings})
 
 
-def _judge(workspace: Workspace, rows: Sequence[Row], known: set[str], data_docs: Path | None) -> list[Finding]:
+def _judge(
+    workspace: Workspace,
+    rows: Sequence[Row],
+    known: set[tuple[str, str]],
+    aside: Mapping[str, str],
+    data_docs: Path | None,
+) -> list[Finding]:
     """Return what Great Expectations finds wrong with rows."""
     settings = workspace.config.qa
     tokenizer = ModelTokenizer(require_tokenizer(find_base_model(workspace.config.base_model.model)))
@@ -195,15 +207,19 @@ def _judge(workspace: Workspace, rows: Sequence[Row], known: set[str], data_docs
     answers = tokenizer.count([row.example.answer for row in rows])
     rules = checks.row_rules(settings)
     tokens = list(zip(questions, answers, strict=True))
-    columns = checks.row_columns(rows, tokens, _alike(rows), known, settings)
+    columns = checks.row_columns(rows, tokens, _alike(rows, known), known, settings, aside=aside)
     outcome = validate_columns(workspace.corpus, checks.named(columns, rules), rules, data_docs)
     return checks.findings(rows, columns, rules, outcome)
 
 
-def _alike(rows: Sequence[Row]) -> list[tuple[int, int]]:
+def _alike(rows: Sequence[Row], known: set[tuple[str, str]]) -> list[tuple[int, int]]:
+    """Return the pairs that ask nearly the same; two rows that passed together before may stay, unless equal."""
     asking = [number for number, row in enumerate(rows) if row.example.question]
     pairs = near_duplicates([rows[number].example.question for number in asking])
-    return [(asking[one], asking[other]) for one, other in pairs]
+    passed = [(row.id, row.example.digest) in known for row in rows]
+    asked = [normalised(row.example.question) for row in rows]
+    found = ((asking[one], asking[other]) for one, other in pairs)
+    return [(one, other) for one, other in found if asked[one] == asked[other] or not (passed[one] and passed[other])]
 
 
 def _split(
@@ -213,10 +229,11 @@ def _split(
     settings = workspace.config.qa
     valid = [row for row in rows if row.status == "valid"]
     questions = {row.id: row.example.question for row in valid}
-    remembered = {row: question for row, question in memory.questions.items() if row not in questions}
+    remembered = {row: question for row, question in memory.questions.items() if questions.get(row) != question}
     names = [*questions, *remembered]
     pairs = near_duplicates([*questions.values(), *remembered.values()])
-    alike = [(names[one], names[other]) for one, other in pairs]
+    settled = memory.rows.keys() - remembered.keys()  # two rows that were drawn as they are stay where they are
+    alike = [(names[one], names[other]) for one, other in pairs if not {names[one], names[other]} <= settled]
     first = _first_copies(memory, loaded)
     drawn = Drawn(
         rows=memory.rows,
@@ -262,12 +279,17 @@ def _said(facts: checks.SetFacts, broken: Sequence[str], settings: Any) -> str:
     columns = facts.columns()
     limits = {rule.name: (rule.low, rule.high) for rule in checks.set_rules(settings)}
     return "; ".join(
-        f"{name} is {columns[name][0]:.4g}, allowed is {_range(*limits[name])} ({checks.SET_RULES[name]})"
+        f"{name} is {_number(columns[name][0])}, allowed is {_range(*limits[name])} ({checks.SET_RULES[name]})"
         for name in broken
     )
 
 
 def _range(low: float | None, high: float | None) -> str:
     if low is None or high is None:
-        return f"at least {low:g}" if low is not None else f"at most {high:g}"
-    return f"{low:g} to {high:g}"
+        return f"at least {_number(low)}" if low is not None else f"at most {_number(high)}"
+    return f"{_number(low)} to {_number(high)}"
+
+
+def _number(value: object) -> str:
+    """Return a count in full, and a share with four digits."""
+    return f"{value:.4g}" if isinstance(value, float) and value != int(value) else f"{value:.0f}"

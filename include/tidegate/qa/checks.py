@@ -21,6 +21,7 @@ VERSION = "1"
 
 _MIN_QUESTION_TOKENS = 2
 _SHOWN = 60
+_UNREADABLE = "(unreadable)"
 _HIDDEN = "(hidden: it holds a secret or personal data)"
 _COUNTED = ("question_missing", "question_length", "answer_length")
 """Rules over a value; every other rule has a column of its own that says what is wrong."""
@@ -43,33 +44,36 @@ def row_columns(
     rows: Sequence[Row],
     tokens: Sequence[tuple[int, int]],
     alike: Iterable[tuple[int, int]],
-    known: Collection[str],
+    known: Collection[tuple[str, str]],
     settings: QaConfig,
+    *,
+    aside: Mapping[str, str] | None = None,
 ) -> Columns:
     """Return a column per fact or rule, each as long as ``rows``.
 
-    ``tokens`` are those of question and answer; ``alike`` the pairs of rows that ask nearly the same; ``known`` the ids
-    of rows that an earlier dataset holds: of two copies, the newcomer fails.
+    ``tokens`` are those of question and answer; ``alike`` the pairs of rows that ask nearly the same; ``known`` the
+    (id, digest) of rows that the last dataset used: of two copies, the newcomer fails. ``aside`` are
+    rows that are not judged, id to place: stale ones, which keep their ids.
     """
     examples = [row.example for row in rows]
     columns: Columns = {
         "row": [f"{example.id} ({example.where})" for example in examples],
-        "question": [example.question or None for example in examples],
+        "question": [example.question or (_UNREADABLE if example.problems else None) for example in examples],
         "question_tokens": [count if example.question else None for example, (count, _) in _with(examples, tokens)],
         "answer_tokens": [count if example.answer else None for example, (_, count) in _with(examples, tokens)],
         "schema": ["; ".join(example.problems) or None for example in examples],
-        "answer_missing": [_told(example.answerable and not example.answer, "no answer") for example in examples],
+        "answer_missing": [_missing(example, example.answer, "no answer") for example in examples],
         "answer_unexpected": [
             f"answerable is false, but the answer is {_short(example.answer)}"
             if example.answer and not example.answerable
             else None
             for example in examples
         ],
-        "evidence_missing": [_told(example.answerable and not example.evidence, "no evidence") for example in examples],
+        "evidence_missing": [_missing(example, example.evidence, "no evidence") for example in examples],
         "answer_not_in_quote": [_unsupported(example, settings) for example in examples],
         "personal_data": [_first(find_personal_data, example) for example in examples],
         "secret": [_first(find_secret, example) for example in examples],
-        "duplicate_id": _duplicate_ids(examples),
+        "duplicate_id": _duplicate_ids(examples, known, aside or {}),
     }
     for rule in _EVIDENCE_RULES:
         columns[rule] = [_masked("; ".join(detail for name, detail in row.broken if name == rule)) for row in rows]
@@ -189,14 +193,16 @@ def split_table(valid: Sequence[Row], splits: Mapping[str, Split]) -> dict[str, 
     }
 
 
-def _question_columns(examples: Sequence[Example], alike: Iterable[tuple[int, int]], known: Collection[str]) -> Columns:
+def _question_columns(
+    examples: Sequence[Example], alike: Iterable[tuple[int, int]], known: Collection[tuple[str, str]]
+) -> Columns:
     """Return the columns of rows that ask the same: a conflict fails all of them, a copy only the newcomer."""
     columns: Columns = {
         name: [None] * len(examples)
         for name in ("duplicate_question", "near_duplicate_question", "conflicting_answers")
     }
     for group in _groups(alike):
-        first, *others = sorted(group, key=lambda at: (examples[at].id not in known, at))
+        first, *others = sorted(group, key=lambda at: (_which(examples[at]) not in known, at))
         answers = {at: key_of(examples[at].answer).casefold() if examples[at].answerable else None for at in group}
         for at in group if len(set(answers.values())) > 1 else ():
             against = next(other for other in (first, *others) if answers[other] != answers[at])
@@ -223,13 +229,22 @@ def _groups(pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
     return [sorted(group) for group in {id(group): group for group in group_of.values()}.values()]
 
 
-def _duplicate_ids(examples: Sequence[Example]) -> list[object]:
-    places: dict[str, Example] = {}
+def _duplicate_ids(
+    examples: Sequence[Example], known: Collection[tuple[str, str]], aside: Mapping[str, str]
+) -> list[object]:
+    first: dict[str, Example] = {}
+    for at in sorted(range(len(examples)), key=lambda at: (_which(examples[at]) not in known, at)):
+        first.setdefault(examples[at].id, examples[at])
     column: list[object] = []
     for example in examples:
-        first = places.setdefault(example.id, example)
-        column.append(None if first is example else f"{example.id} is also at {first.where}")
+        is_first = first[example.id] is example and example.id not in aside
+        place = aside.get(example.id) or first[example.id].where
+        column.append(None if is_first else f"{example.id} is also at {place}")
     return column
+
+
+def _which(example: Example) -> tuple[str, str]:
+    return example.id, example.digest
 
 
 def _unsupported(example: Example, settings: QaConfig) -> str | None:
@@ -246,8 +261,9 @@ def _with(examples: Sequence[Example], tokens: Sequence[tuple[int, int]]) -> Ite
     return zip(examples, tokens, strict=True)
 
 
-def _told(is_wrong: object, detail: str) -> str | None:
-    return detail if is_wrong else None
+def _missing(example: Example, field: object, detail: str) -> str | None:
+    """Return a detail if an answerable row lacks a field, unless one could not be read: that is said already."""
+    return detail if example.answerable and not field and not example.problems else None
 
 
 def _place(example: Example) -> str:

@@ -89,7 +89,7 @@ class Dataset:
 
 def to_files(dataset: Dataset, report: Mapping[str, Any]) -> dict[str, bytes]:
     """Return a dataset's files by name; equal datasets have equal bytes, whatever the order of their rows."""
-    rows = sorted(dataset.rows, key=lambda row: (row.id, row.example.digest))
+    rows = sorted(dataset.rows, key=lambda row: (row.id, row.example.digest, row.status))
     reasons: dict[tuple[str, str], list[dict[str, str]]] = {}
     for found in dataset.findings:
         reasons.setdefault((found.row, found.where), []).append({"rule": found.rule, "detail": found.detail})

@@ -8,13 +8,13 @@ while the old heading or introduction is still there with something else. docs/q
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from tidegate.core.canonical import sha256_hex
 from tidegate.core.examples import Evidence, Example
-from tidegate.qa.passages import Passages, Unit, UnitKind, key_of, rendered, without_marks
+from tidegate.qa.passages import Passages, Unit, UnitKind, key_of, path_text, rendered, without_marks
 
 AnchorKind = UnitKind | Literal["section", "document", "absence"]
 Held = Literal["held", "reworded", "stale"]
@@ -31,6 +31,7 @@ _FUNCTION_WORDS = frozenset(
 )
 """English words that say nothing about what a text is about."""
 _SHOWN = 2000
+_BELOW = " > "
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def tie(example: Example, evidence: Evidence, passages: Passages, *, key: str, p
         units = tuple(passages.key[unit.start : unit.end] for unit in run)
         return anchor(run[0].kind, units, run[0], _written(passages, run))
     if not example.answerable:
-        return anchor("absence", tuple(sorted(_words(example.question) - _words(_all_text(passages)))))
+        return anchor("absence", tuple(sorted(_words(example.question) - _words(passages.text))))
     if named:
         return anchor("section", (_digest(passages, section),), section[0], _written(passages, section))
     return anchor("document", (_digest(passages, passages.units),))
@@ -99,12 +100,13 @@ def carry(anchor: Anchor, evidence: Evidence, path: str, fingerprint: str, passa
     """Return (whether an anchor still holds in a document that changed since, the anchor tied to it as it is now)."""
     now = replace(anchor, path=path, fingerprint=fingerprint)
     if anchor.kind == "absence":
-        found = not anchor.units or set(anchor.units) & _words(_all_text(passages))
+        found = not anchor.units or set(anchor.units) & _words(passages.text)
         return ("stale", anchor) if found else ("held", now)
     if anchor.kind in ("document", "section"):
         units = passages.section(evidence.section) if anchor.kind == "section" else passages.units
         return ("held", now) if anchor.units == (_digest(passages, units),) else ("stale", anchor)
-    compared = [(_compare(anchor, run[0], passages), run) for run in _whole_runs(anchor, passages)]
+    runs = passages.whole_runs(anchor.kind, anchor.units)
+    compared = [(_compare(anchor, run[0], passages), run) for run in runs]
     for wanted in ("held", "reworded"):
         for judged, run in compared:
             if judged == wanted:
@@ -114,13 +116,16 @@ def carry(anchor: Anchor, evidence: Evidence, path: str, fingerprint: str, passa
 
 
 def nearest_passage(anchor: Anchor, passages: Passages) -> str:
-    """Return the block of a document that reads most like an anchor's passage, '' if none does."""
+    """Return what a document says in an anchor's place: below its introduction, else what reads most like it."""
     from rapidfuzz import fuzz, process
 
+    introduced = next((unit for unit in passages.units if anchor.lead and unit.lead == anchor.lead), None)
+    if introduced:
+        return passages.blocks[introduced.block].text[:_SHOWN]
     texts = [block.text for block in passages.blocks if block.kind != "heading"]
-    lead = next((passages.text_of(key) for key in (anchor.lead, anchor.heading) if key), "")
     best = process.extractOne(anchor.passage, texts, scorer=fuzz.token_sort_ratio, score_cutoff=30) if texts else None
-    return str(best[0])[:_SHOWN] if best else lead[:_SHOWN]
+    heading = key_of(rendered(anchor.heading.rpartition(_BELOW)[2]))
+    return str(best[0] if best else passages.text_of(heading))[:_SHOWN]
 
 
 def answer_in_quotes(example: Example) -> bool:
@@ -134,10 +139,10 @@ def answer_in_quotes(example: Example) -> bool:
 
 def _find_quote(example: Example, quote: str, section: Sequence[Unit], passages: Passages) -> list[Unit] | None:
     """Return the units that a quote stands in: whole ones before parts, those that the question names before others."""
-    inside = [(unit.start, unit.end) for unit in section]
+    inside = {unit.start for unit in section}
     for key in dict.fromkeys((key_of(quote), key_of(rendered(quote)), key_of(rendered(without_marks(quote))))):
         found = [(passages.covering(at, at + len(key)), at) for at in passages.occurrences(key)]
-        runs = [(run, at) for run, at in found if any(low <= run[0].start < high for low, high in inside)]
+        runs = [(run, at) for run, at in found if run and passages.unit_at(run[0].start).start in inside]
         if runs:
             asked = _words(example.question)
             return max(runs, key=lambda found: _rank(found[0], key, asked, passages, -found[1]))[0]
@@ -146,45 +151,28 @@ def _find_quote(example: Example, quote: str, section: Sequence[Unit], passages:
 
 def _rank(run: Sequence[Unit], key: str, asked: set[str], passages: Passages, place: int) -> tuple[bool, int, int]:
     is_whole = passages.key_of(run) == key.strip("|")
-    introduced = _words(passages.text_of(run[0].lead)) if run[0].lead else set()
-    return is_whole, len(asked & introduced), place
-
-
-def _whole_runs(anchor: Anchor, passages: Passages) -> Iterable[list[Unit]]:
-    """Yield every run of consecutive whole units with the anchor's texts."""
-    if len(anchor.units) == 1:
-        among = passages.spans if anchor.kind == "span" else passages.units
-        alike = (unit for unit in among if passages.key[unit.start : unit.end] == anchor.units[0])
-        yield from ([unit] for unit in alike if unit.kind == anchor.kind)
-        return
-    keys = [passages.key[unit.start : unit.end] for unit in passages.units]
-    size = len(anchor.units)
-    for at in range(len(keys) - size + 1):
-        if keys[at] == anchor.units[0] and tuple(keys[at : at + size]) == anchor.units:
-            yield passages.units[at : at + size]
+    introduced = run[0].lead.casefold()
+    return is_whole, sum(key_of(word) in introduced for word in asked), place
 
 
 def _compare(anchor: Anchor, unit: Unit, passages: Passages) -> Held:
     """Judge one place where the quote stands whole, by what it stands in."""
     same_lead = unit.lead == anchor.lead
-    heading = unit.path[-1] if unit.path else ""
+    heading = path_text(unit)
     if same_lead and heading == anchor.heading:
         return "held"
     if anchor.kind == "cell" and not same_lead:
         return "stale"  # a cell says nothing without its row and column
-    lead_stands = not same_lead and bool(anchor.lead) and any(unit.lead == anchor.lead for unit in _all(passages))
-    heading_stands = heading != anchor.heading and any(anchor.heading in unit.path for unit in passages.units)
+    lead_stands = not same_lead and bool(anchor.lead) and anchor.lead in passages.leads
+    own, last = heading.rpartition(_BELOW)[2], anchor.heading.rpartition(_BELOW)[2]
+    still_there = anchor.heading in passages.paths or (own != last and last in passages.headings)
+    heading_stands = heading != anchor.heading and bool(anchor.heading) and still_there
     return "stale" if lead_stands or heading_stands else "reworded"
-
-
-def _all(passages: Passages) -> Iterable[Unit]:
-    yield from passages.units
-    yield from passages.spans
 
 
 def _around(run: Sequence[Unit]) -> tuple[str, str]:
     """Return (heading, lead) of a run of units."""
-    return run[0].path[-1] if run[0].path else "", run[0].lead
+    return path_text(run[0]), run[0].lead
 
 
 def _written(passages: Passages, units: Sequence[Unit]) -> str:

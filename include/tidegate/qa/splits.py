@@ -8,6 +8,7 @@ two splits is excluded, because it would carry one into the other.
 from __future__ import annotations
 
 import hashlib
+import heapq
 import hmac
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -59,8 +60,8 @@ def draw_splits(
     fixed |= {("row", row): split for row, split in drawn.rows.items()}
     bridging: dict[str, tuple[Split, ...]] = {}
     waiting = sorted(rows, key=lambda row: _hash(shares.key, row))
-    while placed := _spread(waiting, neighbours, fixed, bridging):
-        waiting = [row for row in waiting if row not in placed]
+    _spread(waiting, neighbours, fixed, bridging)
+    waiting = [row for row in waiting if ("row", row) not in fixed and row not in bridging]
     apart = set(waiting)  # what is left touches nothing drawn, so its groups do not touch each other either
     for row in waiting:
         if ("row", row) not in fixed:
@@ -96,22 +97,36 @@ def _spread(
     neighbours: Mapping[Node, set[Node]],
     fixed: dict[Node, Split],
     bridging: dict[str, tuple[Split, ...]],
-) -> set[str]:
-    """Place the waiting rows that touch a split, each with its documents; exclude those that touch two."""
-    placed = set()
-    for row in waiting:
-        node: Node = ("row", row)
-        around = neighbours.get(node, set())
-        touched = {fixed[near] for near in (node, *around) if near in fixed}
+) -> None:
+    """Place the rows that a drawn split reaches, each with its documents; exclude those that touch two.
+
+    Of the rows that are reached, the first in order goes first, so that the outcome depends on the set alone.
+    """
+    order = {row: number for number, row in enumerate(waiting)}
+    queue = [number for row, number in order.items() if _touched(row, neighbours, fixed)]
+    heapq.heapify(queue)
+    done = set()
+    while queue:
+        row = waiting[heapq.heappop(queue)]
+        if row in done:
+            continue
+        done.add(row)
+        touched = _touched(row, neighbours, fixed)
         if len(touched) > 1:
             bridging[row] = tuple(sorted(touched))
-        if touched:
-            placed.add(row)
-        if len(touched) == 1:
-            split = next(iter(touched))
-            fixed[node] = split
-            fixed.update({near: split for near in around if near[0] == "document"})
-    return placed
+            continue
+        around = neighbours.get(("row", row), set())
+        reached = [("row", row), *(near for near in around if near[0] == "document" and near not in fixed)]
+        fixed.update(dict.fromkeys(reached, next(iter(touched))))
+        for node in reached:
+            for kind, name in neighbours.get(node, set()):
+                if kind == "row" and name in order and name not in done:
+                    heapq.heappush(queue, order[name])
+
+
+def _touched(row: str, neighbours: Mapping[Node, set[Node]], fixed: Mapping[Node, Split]) -> set[Split]:
+    node: Node = ("row", row)
+    return {fixed[near] for near in (node, *neighbours.get(node, set())) if near in fixed}
 
 
 def _draw_group(
