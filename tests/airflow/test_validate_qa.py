@@ -44,6 +44,22 @@ def assert_pages_behind_the_link(airflow: RunningAirflow, run: FinishedRun) -> N
     assert airflow.page(link.replace("index.html", "..%2Frows.json"))[0] == 404
 
 
+def assert_an_edit_and_a_deletion_take_rows_out(airflow: RunningAirflow, documents: Path) -> None:
+    (documents / "north.md").write_text(PAGES["north.md"].replace("11 minutes", "twenty minutes"))
+    (documents / "south.md").unlink()
+    airflow.run("refresh_index.gates")
+    mended = airflow.wait_for_runs("validate_qa.gates", 4)[-1]
+    assert mended.state == "success"
+    workspace = airflow.workspace("gates")
+    rows = read_whole_dataset(workspace, read_dataset_head(workspace.store, "gates").dataset).rows
+    assert {row.id: row.status for row in rows} == {
+        "north": "stale",
+        "south": "dangling",
+        "east": "valid",
+        "west": "valid",
+    }
+
+
 def test_a_snapshot_wakes_the_validation_and_a_wrong_set_leaves_the_last_dataset(airflow: RunningAirflow) -> None:
     questions = airflow.folder / "qa-gates.jsonl"
     write_rows(questions, ROWS)
@@ -79,16 +95,5 @@ def test_a_snapshot_wakes_the_validation_and_a_wrong_set_leaves_the_last_dataset
         assert_pages_behind_the_link(airflow, run)
     assert read_dataset_head(workspace.store, "gates").dataset == dataset
 
-    (documents / "north.md").write_text(PAGES["north.md"].replace("11 minutes", "twenty minutes"))
-    (documents / "south.md").unlink()
     write_rows(questions, ROWS)
-    airflow.run("refresh_index.gates")
-    mended = airflow.wait_for_runs("validate_qa.gates", 4)[-1]
-    assert mended.state == "success"
-    rows = read_whole_dataset(workspace, read_dataset_head(workspace.store, "gates").dataset).rows
-    assert {row.id: row.status for row in rows} == {
-        "north": "stale",
-        "south": "dangling",
-        "east": "valid",
-        "west": "valid",
-    }
+    assert_an_edit_and_a_deletion_take_rows_out(airflow, documents)
