@@ -84,7 +84,6 @@ def test_of_two_copies_the_one_that_is_new_fails(known: frozenset[str], copy: st
     assert found(rows, [(0, 1)], known=used) == [(copy, "duplicate_question", f"as {other} (line {other})")]
 
 
-@pytest.mark.xfail(strict=True, reason="a copy is looked for beside the first row of its group only")
 def test_a_copy_of_a_row_in_conflict_is_named_too() -> None:
     rows = [row("a"), row("b", answer="5 boats"), row("c", answer="5 boats")]
     assert found(rows, alike=[(0, 1), (0, 2), (1, 2)]) == [

@@ -163,6 +163,8 @@ REWORDED = [
     ("heading added", "Pay.", "## Terms\n\nPay.", "Pay."),
     ("introduction reworded", TWO_STEPS, TWO_STEPS.replace("Send it", "Publish it"), "git push"),
     ("introduction gone", "Run:\n\n`git pull`", "`git pull`", "git pull"),
+    ("heading above it renamed", f"# A\n\n{TWO_PARTS}", f"# B\n\n{TWO_PARTS}", "One day."),
+    ("introduction gone, heading the same", "# A\n\nRun:\n\n`git pull`", "# A\n\n`git pull`", "git pull"),
     ("introduction added", "`git pull`", "Run:\n\n`git pull`", "git pull"),
     ("heading and introduction reworded", "# A\n\nRun:\n\n`x y`", "# B\n\nCall:\n\n`x y`", "x y"),
     ("table under a renamed heading", f"# A\n\n{PRICES}", f"# B\n\n{PRICES}", "20"),

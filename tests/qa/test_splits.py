@@ -22,10 +22,15 @@ SHARES = Shares(dev=0.3, holdout=0.3, key="key")
 KEYS = [replace(SHARES, key=f"key {number}") for number in range(20)]
 
 
+def at(name: str, shares: Shares) -> float:
+    """Where a name is between 0 and 1: the first 64 bits of its HMAC-SHA-256."""
+    return int(hmac.new(shares.key.encode(), name.encode(), "sha256").hexdigest()[:16], 16) / 2**64
+
+
 def lot(name: str, shares: Shares) -> str:
-    """The split of a group by its name, from the first 64 bits of its HMAC-SHA-256."""
-    at = int(hmac.new(shares.key.encode(), name.encode(), "sha256").hexdigest()[:16], 16) / 2**64
-    return "holdout" if at < shares.holdout else "dev" if at < shares.holdout + shares.dev else "train"
+    """The split of a group by its name."""
+    place = at(name, shares)
+    return "holdout" if place < shares.holdout else "dev" if place < shares.holdout + shares.dev else "train"
 
 
 def by_union_find(
@@ -69,6 +74,53 @@ def test_the_first_draw_is_that_of_connected_groups(
     assert shared_between_splits(rows, result.rows) == []
 
 
+def one_by_one(
+    rows: Mapping[str, Sequence[str]], alike: Sequence[tuple[str, str]], drawn: Drawn, shares: Shares
+) -> SplitResult:
+    """A later draw, looking at all rows again after each: the lowest that touches a split goes next."""
+    placed, documents, bridging = dict(drawn.rows), dict(drawn.documents), {}
+    left = sorted(rows, key=lambda row: at(row, shares))
+
+    def touched(row: str) -> set[str]:
+        near = {row, *(other for pair in alike if row in pair for other in pair)}
+        return {placed[other] for other in near & placed.keys()} | {
+            documents[key] for key in rows[row] if key in documents
+        }
+
+    while (row := next(filter(touched, left), None)) is not None:
+        left.remove(row)
+        splits = touched(row)
+        if len(splits) > 1:
+            bridging[row] = tuple(sorted(splits))
+        else:
+            placed[row] = splits.pop()
+            documents |= dict.fromkeys(rows[row], placed[row])
+    placed |= by_union_find({row: rows[row] for row in left}, alike, shares)
+    documents |= {key: placed[row] for row in left for key in rows[row]}
+    return SplitResult({row: placed[row] for row in rows if row not in bridging}, documents, bridging)
+
+
+DRAWN = Drawn(rows={"t": "train", "v": "dev", "h": "holdout"}, documents={"T": "train", "V": "dev", "H": "holdout"})
+LATER = st.dictionaries(
+    st.sampled_from([*"tvh", *(f"r{number}" for number in range(9))]),
+    st.lists(st.sampled_from("TVHabcdef"), max_size=2, unique=True),
+)
+LATER_PAIRS = st.lists(st.tuples(*[st.sampled_from([*"tvh", *(f"r{number}" for number in range(9))])] * 2), max_size=5)
+
+
+@settings(max_examples=500, deadline=None)
+@given(rows=LATER, alike=LATER_PAIRS, shares=st.sampled_from(KEYS), seed=st.integers(0, 99))
+def test_a_later_draw_goes_row_by_row_from_what_was_drawn(
+    rows: dict[str, list[str]], alike: list[tuple[str, str]], shares: Shares, seed: int
+) -> None:
+    wanted = one_by_one(rows, alike, DRAWN, shares)
+    assert draw_splits(rows, alike, DRAWN, shares) == wanted
+    order = random.Random(seed)
+    mixed = {row: order.sample(rows[row], len(rows[row])) for row in order.sample(sorted(rows), len(rows))}
+    pairs = [pair[::-1] for pair in order.sample(alike, len(alike))]
+    assert draw_splits(mixed, pairs + alike[:2], DRAWN, shares) == wanted
+
+
 def test_a_group_without_documents_is_drawn_by_its_first_row_and_another_by_its_first_document() -> None:
     rows = {"b": [], "a": [], "y": ["n", "m"], "x": ["n"], "z": ["l"]}
     result = draw_splits(rows, [("b", "a"), ("z", "gone")], Drawn(), SHARES)
@@ -102,9 +154,6 @@ def test_another_key_draws_new_groups_anew_and_changes_nothing_drawn() -> None:
     # Two independent draws agree with the chance of 0.3² + 0.3² + 0.4²; five standard deviations of a binomial count.
     agreeing = sum(one.rows[row] == other.rows[row] for row in new)
     assert abs(agreeing - count * 0.34) < 5 * math.sqrt(count * 0.34 * 0.66)
-
-
-DRAWN = Drawn(rows={"t": "train", "v": "dev", "h": "holdout"}, documents={"T": "train", "V": "dev", "H": "holdout"})
 
 
 @pytest.mark.parametrize("shares", KEYS[:6], ids=lambda shares: shares.key)

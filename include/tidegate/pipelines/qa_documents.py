@@ -62,9 +62,7 @@ class SnapshotDocuments:
     def key(self, document: str) -> str:
         """Return the key of a document; a new one is made from its path."""
         if document not in self._keys:
-            key = sha256_hex(document.encode())[:_KEY_DIGITS]
-            while key in self.known:  # another document began at this path, and moved away
-                key = sha256_hex(f"{key}/{document}".encode())[:_KEY_DIGITS]
+            key = _fresh_key(document, self.known)
             self._keys[document] = key
             self.known[key] = KnownDocument(document, self._sha256[document])
         return self._keys[document]
@@ -129,27 +127,44 @@ def follow_moves(known: dict[str, KnownDocument], ledgers: Sequence[Mapping[str,
     From one ledger to the next a document is where its bytes are: where it was; else, if its path is gone, at any path
     that is no other known document's, and if its path has other bytes now, at a path that did not have them before
     (each path takes one, in order of the keys); else where it was, with other bytes. It is gone if its path is, or now
-    holds the bytes of another known document; it keeps its path then, unless that is another's now.
+    holds the bytes of another known document; it keeps its path then, unless that is another's now. What follows a
+    document at its path takes its split: it may be an edited version, beside a copy of the old one.
     """
     for before, now in itertools.pairwise(ledgers):
-        paths = {key: document.path for key, document in known.items() if now.get(document.path) == document.sha256}
-        taken = set(paths.values())
-        free: dict[str, list[str]] = defaultdict(list)
-        for path, sha256 in sorted(now.items()):
-            if path not in taken:
-                free[sha256].append(path)
-        others = {document.sha256 for document in known.values()}
-        for key, document in sorted(known.items()):
-            for path in free.get(document.sha256, ()) if key not in paths else ():
-                if path not in taken and (document.path not in now or before.get(path) != document.sha256):
-                    paths[key] = path
-                    taken.add(path)
-                    break
+        paths = _paths(known, before, now)
+        taken, others = set(paths.values()), {document.sha256 for document in known.values()}
         for key, document in sorted(known.items()):
             replaced = document.path in taken or now.get(document.path) in others
             path = paths.get(key, "" if replaced else document.path)
             known[key] = KnownDocument(path, now.get(path, document.sha256), document.split)
+            if path != document.path and document.path in now and not replaced:
+                known[_fresh_key(document.path, known)] = replace(document, sha256=now[document.path])
     return known
+
+
+def _paths(known: Mapping[str, KnownDocument], before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """Return where the bytes of known documents are now, by key."""
+    paths = {key: document.path for key, document in known.items() if now.get(document.path) == document.sha256}
+    taken = set(paths.values())
+    free: dict[str, list[str]] = defaultdict(list)
+    for path, sha256 in sorted(now.items()):
+        if path not in taken:
+            free[sha256].append(path)
+    for key, document in sorted(known.items()):
+        for path in free.get(document.sha256, ()) if key not in paths else ():
+            if path not in taken and (document.path not in now or before.get(path) != document.sha256):
+                paths[key] = path
+                taken.add(path)
+                break
+    return paths
+
+
+def _fresh_key(path: str, known: Mapping[str, KnownDocument]) -> str:
+    """Return a key made from a path that no known document has."""
+    key = sha256_hex(path.encode())[:_KEY_DIGITS]
+    while key in known:  # another document began at this path, and moved away
+        key = sha256_hex(f"{key}/{path}".encode())[:_KEY_DIGITS]
+    return key
 
 
 def _ledgers(

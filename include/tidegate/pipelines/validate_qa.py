@@ -125,6 +125,9 @@ def validate(workspace: Workspace, loaded: Loaded, data_docs: Path | None = None
     before = read_whole_dataset(workspace, loaded.parent) if loaded.parent else Dataset((), {}, Memory())
     judged = [row for row in loaded.rows if row.status == "valid"]
     known = {(row.id, row.example.digest) for row in before.rows if row.status == "valid"}
+    absent = before.memory.questions.keys() - {row for row, _ in known}
+    asked = {row: before.memory.questions[row] for row in absent}  # rows that were used once, and come back
+    known |= {(row.id, row.example.digest) for row in judged if asked.get(row.id) == row.example.question}
     aside = {row.id: row.example.where for row in loaded.rows if row.status in ("stale", "dangling")}
     found = _judge(workspace, judged, known, aside, data_docs) if judged else []
     failing = {(finding.row, finding.where) for finding in found}
@@ -232,7 +235,7 @@ def _split(
     remembered = {row: question for row, question in memory.questions.items() if questions.get(row) != question}
     names = [*questions, *remembered]
     pairs = near_duplicates([*questions.values(), *remembered.values()])
-    settled = memory.rows.keys() - remembered.keys()  # two rows that were drawn as they are stay where they are
+    settled = memory.rows.keys() - (remembered.keys() & questions.keys())  # rows that were drawn as they are stay
     alike = [(names[one], names[other]) for one, other in pairs if not {names[one], names[other]} <= settled]
     first = _first_copies(memory, loaded)
     drawn = Drawn(

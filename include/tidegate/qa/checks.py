@@ -208,12 +208,12 @@ def _question_columns(
             against = next(other for other in (first, *others) if answers[other] != answers[at])
             said = _short(examples[against].answer) if examples[against].answerable else "that there is no answer"
             columns["conflicting_answers"][at] = f"{_place(examples[against])} says {said}"
-        asked = normalised(examples[first].question)
-        for at in others:
-            if answers[at] == answers[first]:
-                exact = normalised(examples[at].question) == asked
-                told = f"as {_place(examples[first])}"
-                columns["duplicate_question" if exact else "near_duplicate_question"][at] = told
+        leaders: dict[str | None, int] = {}
+        for at in (first, *others):
+            leader = examples[leaders.setdefault(answers[at], at)]
+            if leader is not examples[at]:
+                exact = normalised(examples[at].question) == normalised(leader.question)
+                columns["duplicate_question" if exact else "near_duplicate_question"][at] = f"as {_place(leader)}"
     return columns
 
 
