@@ -132,7 +132,7 @@ def test_failing_rows_are_kept_with_their_reasons_and_no_finding_holds_what_is_s
 
 
 @pytest.mark.shared
-@pytest.mark.xfail(strict=True, reason="the id in '## Claude Cookbooks {#anthropic-cookbook}' is no anchor yet")
+@pytest.mark.xfail(strict=True, reason="the explicit id of a heading is no anchor yet")
 def test_every_row_of_a_real_set_over_its_own_pages_holds(shared: Path, store: FileStore) -> None:
     real = shared / "anthropic_docs"
     source, qa = {"include": ["pages/**"]}, {"path": str(real / "qa.jsonl")}
