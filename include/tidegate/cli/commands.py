@@ -193,11 +193,11 @@ def verify(options: argparse.Namespace) -> int:
 
 
 def setup(options: argparse.Namespace) -> int:
-    """Export the default embedding model, and those of the configured corpora; take out base models' tokenizers."""
+    """Prepare the default embedding model and base model, and those of the configured corpora."""
     from tidegate.core.config import BaseModelConfig, EmbedderConfig, load_corpora
     from tidegate.indexing.models import find_model
     from tidegate.indexing.onnx_export import export, is_exported
-    from tidegate.training.base_model import find_base_model, prepare_tokenizer
+    from tidegate.training.base_model import find_base_model, prepare_base_model
 
     del options
     corpora = load_corpora(corpora_folders(project_home()))[0]
@@ -212,9 +212,9 @@ def setup(options: argparse.Namespace) -> int:
         except BaseModelMissingError as failure:
             if model in wanted:
                 raise
-            say(f"{failure.what}: 'tidegate qa' needs it")
+            say(f"{failure.what}: 'tidegate qa' and adapters need it")
             continue
-        _prepare(base.name, base.prepared, base.tokenizer.is_file(), partial(prepare_tokenizer, base))
+        _prepare(base.name, base.prepared, base.is_prepared, partial(prepare_base_model, base))
     return 0
 
 

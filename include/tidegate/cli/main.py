@@ -66,11 +66,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verify.set_defaults(run="verify")
     _add_qa(commands)
+    _add_adapters(commands)
     setup = commands.add_parser(
         "setup",
         help="Prepare the models of this machine (once).",
-        description="Export the embedding models of the configured corpora to ONNX, and take out the tokenizers of "
-        "their base models, once per machine.",
+        description="Export the embedding models of the configured corpora to ONNX, and write their base models in "
+        "the form of transformers, once per machine.",
     )
     setup.set_defaults(run="setup")
     return parser
@@ -122,6 +123,15 @@ def _add_evaluate(commands: _Commands) -> None:
     )
     retrieval.add_argument("--qa", required=True, metavar="FILE.jsonl", help="questions with their evidence")
     retrieval.set_defaults(run="evaluate_retrieval")
+    adapter = _command(
+        what,
+        "adapter",
+        "Base model and newest adapter on the same passages: holdout, near misses, values that changed.",
+        "The base model gets the prompt that does best on dev. Minutes on two cores.",
+    )
+    adapter.add_argument("--adapter", metavar="KEY", help="another one than the newest, by the beginning of its key")
+    adapter.add_argument("--answers", metavar="FILE.jsonl", help="write every answer with its passages")
+    adapter.set_defaults(module="adapter_commands", run="evaluate")
 
 
 def _add_qa(commands: _Commands) -> None:
@@ -155,9 +165,19 @@ def _add_qa(commands: _Commands) -> None:
     asked.add_argument("log", metavar="LOG.jsonl", help="the answer service's log of questions")
     asked.add_argument("--export", metavar="FILE.jsonl", help="write them as a review file")
     asked.set_defaults(module="qa_commands", run="unanswered")
+
+
+def _add_adapters(commands: _Commands) -> None:
     adapters = commands.add_parser("adapters", help="The adapters of a corpus.")
-    of = adapters.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=_Parser)
-    affected = _command(of, "affected", "Adapters trained on rows that went stale since, or on a document to forget.")
+    what = adapters.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=_Parser)
+    train = _command(what, "train", "Train an adapter on the newest dataset and snapshot, if that pays.")
+    train.add_argument("--anyway", action="store_true", help="train although nothing is to be gained")
+    train.set_defaults(module="adapter_commands", run="train")
+    place = _command(what, "place", "Write the two files of an adapter that PEFT and vLLM load into a folder.")
+    place.add_argument("folder", metavar="FOLDER", help="a new or empty folder")
+    place.add_argument("--adapter", metavar="KEY", help="another one than the newest, by the beginning of its key")
+    place.set_defaults(module="adapter_commands", run="place")
+    affected = _command(what, "affected", "Adapters trained on rows that went stale since, or on a document to forget.")
     affected.add_argument(
         "--document", action="append", default=[], metavar="PATH", help="a document that must be forgotten; repeatable"
     )

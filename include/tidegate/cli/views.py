@@ -68,6 +68,8 @@ def show_status(found: Sequence[Mapping[str, Any]]) -> None:
             say(f"  {item['corpus']}: {shown(bad['document'])} is in quarantine: {bad['reason']}")
         if item["qa"]:
             say(f"  {item['corpus']}: dataset {short(item['dataset'])}: {_qa_counts(item['qa'])}")
+        if item["adapter"]:
+            say(f"  {item['corpus']}: adapter {short(item['adapter'])}")
         for step, record in item["last_run"].items():
             failure = record.get("failure")
             if failure:

@@ -9,11 +9,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from tidegate.core.checked_text import Cron, Pattern, Timezone
 from tidegate.core.errors import ConfigInvalidError, CorpusUnknownError, suggest
 from tidegate.core.records import MetadataRule
+from tidegate.core.sections import Section
+from tidegate.core.training_config import AccessConfig, PromptConfig, ServingConfig, TrainingConfig
 from tidegate.core.yaml_files import explain, read_mapping
 
 CORPUS_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}$")
@@ -31,12 +33,6 @@ def _bytes(value: object) -> object:
 
 
 ByteSize = Annotated[int, BeforeValidator(_bytes), Field(gt=0)]
-
-
-class Section(BaseModel):
-    """Base of the sections of a corpus file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class SourceConfig(Section):
@@ -187,6 +183,10 @@ class CorpusConfig(Section):
     quarantine: QuarantineConfig = QuarantineConfig()
     qa: QaConfig = QaConfig()
     base_model: BaseModelConfig = BaseModelConfig()
+    prompt: PromptConfig = PromptConfig()
+    access: AccessConfig = AccessConfig()
+    training: TrainingConfig | None = None
+    serving: ServingConfig = ServingConfig()
     promotion: PromotionConfig = PromotionConfig()
     alerts: AlertsConfig = AlertsConfig()
 

@@ -239,6 +239,66 @@ class BaseModelMissingError(TidegateError):
     advice = "correct base_model.model, or run 'tidegate setup' on this machine, then run again"
 
 
+class TrainingSpecInvalidError(TidegateError):
+    """A training setting does not fit the base model, the device, the serving pool or the rows."""
+
+    code = "training_invalid"
+    usage = True
+    advice = "correct the setting under training: in the corpus file; nothing was trained"
+
+
+class BudgetExceededError(TidegateError):
+    """The estimate of a training run is over the budget of the corpus file."""
+
+    code = "over_budget"
+    advice = "raise training.budget, or train on fewer tokens (training.rows, training.epochs); nothing was spent"
+
+
+class TrainingStoppedError(TidegateError):
+    """The training process ended before it was done."""
+
+    code = "training_stopped"
+    retryable = True
+    advice = "run again: it goes on from the last checkpoint; if it repeats, read the trainer's last lines above"
+
+
+class TrainingDivergedError(TidegateError):
+    """The loss became infinite, not a number, nothing, or far larger than at the start."""
+
+    code = "training_diverged"
+    advice = "lower training.learning_rate, or look at the rows of the step named above; nothing was published"
+
+
+class TrainingOutOfMemoryError(TidegateError):
+    """The device ran out of memory; the same settings would meet it again."""
+
+    code = "training_out_of_memory"
+    advice = "lower training.batch_tokens or set training.gradient_checkpointing: true, then run again"
+
+
+class AdapterInvalidError(TidegateError):
+    """A trained adapter cannot be served: its files, shapes, numbers or base model are wrong."""
+
+    code = "adapter_invalid"
+    advice = "correct what is named above and train again; nothing was published"
+
+
+class AdapterMissingError(TidegateError):
+    """No adapter has been committed for this corpus yet."""
+
+    code = "adapter_missing"
+    usage = True
+    advice = "run 'tidegate adapters train' or the DAG refresh_adapter first"
+
+
+class GenerationFailedError(TidegateError):
+    """An engine refused a prompt, does not know a model or adapter, or did not answer."""
+
+    code = "generation_failed"
+    retryable = True
+    advice = "check the endpoint named above and its log, then run again"
+
+
 class EmbedderMismatchError(TidegateError):
     """The vectors of a snapshot were made by another embedder than the one at hand."""
 
@@ -259,6 +319,13 @@ class LocalAirflowError(TidegateError):
 
     code = "local_airflow_failed"
     advice = "read the log named above; 'make clean-airflow' starts over with a new metadata database"
+
+
+class LocalVllmError(TidegateError):
+    """The vLLM that runs on this machine did not start, stopped, or refused an adapter."""
+
+    code = "local_vllm_failed"
+    advice = "read the log named above; 'make setup-serving' installs vLLM anew"
 
 
 class UnexpectedError(TidegateError):

@@ -58,6 +58,36 @@ def trained_on(corpus: str, adapter: str) -> str:
     return f"{adapters(corpus)}{adapter}/trained_on.json"
 
 
+def adapter(corpus: str, key: str) -> str:
+    """Folder of an adapter (``<digest>.<build8>``)."""
+    return f"{adapters(corpus)}{key}"
+
+
+def adapter_manifest(corpus: str, key: str) -> str:
+    """Manifest of an adapter."""
+    return f"{adapter(corpus, key)}/manifest.json"
+
+
+def adapter_head(corpus: str) -> str:
+    """Head of the adapters: the latest verified one."""
+    return f"{corpus}/heads/adapter.json"
+
+
+def checkpoints(corpus: str, op_id: str) -> str:
+    """Folder of a training job's checkpoints, private to the job."""
+    return f"{corpus}/checkpoints/{op_id}/"
+
+
+def throughput(corpus: str, pool: str) -> str:
+    """Throughput of a pool when it trained last; disposable."""
+    return f"{corpus}/scans/training/{pool}.json"
+
+
+def failures(corpus: str) -> str:
+    """Rows that the newest evaluated adapter answered wrongly; disposable."""
+    return f"{corpus}/scans/training/failures.json"
+
+
 def release(corpus: str, digest: str) -> str:
     """Record of a release."""
     return f"{corpus}/releases/{digest}.json"

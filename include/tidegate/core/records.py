@@ -207,13 +207,6 @@ class TrainedOn(Record):
     """Document to the SHA-256 of its indexed bytes, for every passage, distractors included."""
 
 
-class AdapterReference(Part):
-    """The adapter of a bundle."""
-
-    digest: Digest
-    key: str
-
-
 class BaseModelIdentity(Part):
     """The base model that answers."""
 
@@ -221,6 +214,13 @@ class BaseModelIdentity(Part):
     digest: Digest
     tokenizer: Digest
     chat_template: Digest
+
+
+class AdapterReference(Part):
+    """The adapter of a bundle."""
+
+    digest: Digest
+    key: str
 
 
 class RetrievalSettings(Part):

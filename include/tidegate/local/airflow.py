@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib.metadata
 import json
 import os
@@ -20,6 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from tidegate.core.errors import LocalAirflowError
+from tidegate.core.processes import die_with_parent, signal_group
 from tidegate.local.api import AirflowApi
 
 USERS = {"admin": "admin", "ml_lead": "op", "data_engineer": "op"}
@@ -28,7 +28,6 @@ USERS = {"admin": "admin", "ml_lead": "op", "data_engineer": "op"}
 _COMPONENTS = ("api-server", "scheduler", "dag-processor")
 _AUTH_MANAGER = "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
 _STOP_SECONDS = 15
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass
@@ -76,7 +75,7 @@ class LocalAirflow:
                     stderr=subprocess.STDOUT,
                     stdin=subprocess.DEVNULL,
                     start_new_session=True,
-                    preexec_fn=_die_with_parent,  # noqa: PLW1509 - one prctl call, no threads are running yet
+                    preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call, no threads are running yet
                 )
 
     def api(self) -> AirflowApi:
@@ -107,12 +106,12 @@ class LocalAirflow:
     def stop(self) -> None:
         """Stop everything that was started, each by its own process group."""
         for process in self._processes.values():
-            _signal_group(process, signal.SIGTERM)
+            signal_group(process, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
         for process in self._processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, deadline - time.monotonic()))
-            _signal_group(process, signal.SIGKILL)
+            signal_group(process, signal.SIGKILL)
             process.wait()
         if self._processes:
             (self.state / "running.pid").unlink(missing_ok=True)
@@ -194,17 +193,6 @@ def free_port(preferred: int = 0) -> int:
 
 def _airflow() -> list[str]:
     return [str(Path(sys.executable).parent / "airflow")]
-
-
-def _die_with_parent() -> None:
-    """Ask the kernel to end this process if the one that started it is killed (Linux; elsewhere nothing)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
 
 
 def _is_alive(pid: int) -> bool:

@@ -21,8 +21,10 @@ _STATES = {
     "up_for_retry": "failed",
     "removed": "skipped",
 }
-_PROGRESS = re.compile(r"^(?:read|embed) (\d+)/(\d+) (\w+), (.*)$")
-_SUMMARIES = ("documents:", "release", "shard", "nothing", "rows:", "splits:", "dataset")
+_PROGRESS = re.compile(r"^(?:read|embed|train) (\d+)/(\d+) (\w+), (.*)$")
+_SUMMARIES = (
+    "documents:", "release", "shard", "nothing", "rows:", "splits:", "dataset", "train:", "stop:", "adapter",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from tidegate.registry.store import open_store
 REFRESH = ("detect", "embed", "commit")
 PROMOTE = ("compose", "publish")
 VALIDATE = ("load", "validate", "commit")
+TRAIN = ("decide", "prepare", "train", "commit")
 _PREFERRED_PORT = 8080
 _START_SECONDS = 120
 _POLL_SECONDS = 0.4
@@ -47,6 +48,7 @@ class Walk:
         self._refresh = f"refresh_index.{corpus.corpus}"
         self._promote = f"promote_release.{corpus.corpus}"
         self._validate = f"validate_qa.{corpus.corpus}" if corpus.qa.path else ""
+        self._train = f"refresh_adapter.{corpus.corpus}" if corpus.qa.path and corpus.training else ""
 
     def go(self, *, once: bool) -> int:
         """Walk the story; return 0 if the corpus now serves what its documents say."""
@@ -76,7 +78,7 @@ class Walk:
         api = self._airflow.api()
         api.log_in()
         api.apply(self._settings)
-        dags = [dag_id for dag_id in (self._validate, self._promote, self._refresh) if dag_id]
+        dags = [dag_id for dag_id in (self._train, self._validate, self._promote, self._refresh) if dag_id]
         for dag_id in dags:
             api.wait_for_dag(dag_id, _START_SECONDS)
         for dag_id in dags:
@@ -89,7 +91,7 @@ class Walk:
         """Run the DAGs; return whether all is well, None if the newest snapshot does not serve."""
         from tidegate.pipelines.status import corpus_status
 
-        woken = [dag_id for dag_id in (self._promote, self._validate) if dag_id]
+        woken = [dag_id for dag_id in (self._promote, self._validate, self._train) if dag_id]
         before = {dag_id: {run["dag_run_id"] for run in api.runs(dag_id)} for dag_id in woken}
         refreshed = self._follow(api, self._refresh, api.trigger(self._refresh), REFRESH)
         if refreshed is None:
@@ -105,7 +107,12 @@ class Walk:
             self._screen.say("\nno Q&A set: with qa.path in a corpus file, questions are checked against the documents")
             return True
         validation = self._woken(api, self._validate, before) if committed else api.trigger(self._validate)
-        return self._follow(api, self._validate, validation, VALIDATE) is not None
+        validated = self._follow(api, self._validate, validation, VALIDATE)
+        if validated is None or not self._train:
+            return validated is not None
+        moved = any(task["task_id"] == "commit" and task["state"] == "success" for task in validated)
+        training = self._woken(api, self._train, before) if moved else api.trigger(self._train)
+        return self._follow(api, self._train, training, TRAIN) is not None
 
     def _follow(self, api: AirflowApi, dag_id: str, run_id: str, names: Sequence[str]) -> list[dict[str, Any]] | None:
         """Show a run until it ends; return its tasks, None if it failed."""

@@ -15,6 +15,11 @@ def qa_dataset(corpus: str) -> Asset:
     return Asset(name=f"qa_dataset.{corpus}", uri=f"x-tidegate://{corpus}/qa_dataset", group="tidegate")
 
 
+def adapter(corpus: str) -> Asset:
+    """Return the asset of a committed adapter; an event's ``extra`` holds its key, its dataset and its snapshot."""
+    return Asset(name=f"adapter.{corpus}", uri=f"x-tidegate://{corpus}/adapter", group="tidegate")
+
+
 def release(corpus: str) -> Asset:
     """Return the asset of the champion release; an event's ``extra`` holds its id."""
     return Asset(name=f"release.{corpus}", uri=f"x-tidegate://{corpus}/release", group="tidegate")

@@ -10,9 +10,12 @@ from airflow.sdk.definitions.callback import SyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from tidegate.core.config import AlertsConfig, CorpusConfig
+from tidegate.core.training_config import TrainingConfig
 from tidegate.orchestration.alerts import deadline_missed, notifier_for
 from tidegate.orchestration.task_log import log_failure, log_summary
 
+_OVERTIME = 2.0
+"""Times the budget after which a training task is stopped."""
 EMBED_POOL = "embed"
 """Bounds how many tasks compute embeddings at once; created from airflow_settings.yaml."""
 
@@ -44,6 +47,19 @@ def task_arguments(corpus: CorpusConfig) -> dict[str, Any]:
         "on_skipped_callback": [log_summary],
         "on_retry_callback": [log_failure],
         "on_failure_callback": [*([notify] if notify else []), log_failure],  # the failure block stays last in the log
+    }
+
+
+def training_arguments(training: TrainingConfig) -> dict[str, Any]:
+    """Return where and how long the task that trains may run.
+
+    A retry goes on from the last checkpoint; an executor that is not configured would make the whole DAG an error.
+    """
+    chosen = {"queue": training.queue, "executor": training.executor}
+    return {
+        "pool": training.pool,
+        "execution_timeout": timedelta(hours=_OVERTIME * training.budget.max_hours),
+        **{name: value for name, value in chosen.items() if value},
     }
 
 

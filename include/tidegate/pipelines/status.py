@@ -6,6 +6,7 @@ from typing import Any
 
 from tidegate.core import keys
 from tidegate.core.protocols import ArtifactStore
+from tidegate.registry.adapters import read_adapter_head
 from tidegate.registry.channel import CHAMPION, Channel
 from tidegate.registry.datasets import read_dataset, read_dataset_head
 from tidegate.registry.heads import read_head, read_manifest
@@ -20,6 +21,7 @@ def corpus_status(store: ArtifactStore, corpus: str) -> dict[str, Any]:
     manifest = read_manifest(store, corpus, head.snapshot) if head.snapshot else None
     served = read_release(store, corpus, state.release).bundle.snapshot if state.release else None
     dataset = read_dataset_head(store, corpus).dataset
+    adapter = read_adapter_head(store, corpus).head
     return {
         "corpus": corpus,
         "release": state.release,
@@ -32,6 +34,7 @@ def corpus_status(store: ArtifactStore, corpus: str) -> dict[str, Any]:
         "quarantine": [item.model_dump() for item in manifest.quarantine] if manifest else [],
         "dataset": dataset,
         "qa": read_dataset(store, corpus, dataset).counts.model_dump() if dataset else None,
+        "adapter": adapter.key if adapter else None,
         "last_run": newest_run(store, corpus),
     }
 

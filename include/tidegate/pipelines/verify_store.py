@@ -12,6 +12,7 @@ from tidegate.core.records import Entry
 from tidegate.core.stored_records import read_checked, read_record
 from tidegate.indexing.snapshot import Snapshot
 from tidegate.indexing.verification import verify_snapshot
+from tidegate.registry.adapters import read_adapter_head, verify_adapter
 from tidegate.registry.channel import CHAMPION, Channel, ChannelState
 from tidegate.registry.datasets import read_dataset_head, verify_dataset
 from tidegate.registry.heads import ReadHead, read_head, read_manifest
@@ -31,6 +32,7 @@ class VerifiedCorpus:
     releases: int
     entries: int
     datasets: int
+    adapters: int = 0
 
 
 def verify_corpus(store: ArtifactStore, corpus: str) -> VerifiedCorpus:
@@ -54,7 +56,19 @@ def verify_corpus(store: ArtifactStore, corpus: str) -> VerifiedCorpus:
         verify_snapshot(snapshot, samples=SAMPLES)
         segments |= {reference.key for reference in snapshot.manifest.segments}
     datasets = _verify_dataset(store, corpus)
-    return VerifiedCorpus(corpus, len(snapshots), len(segments), len(releases), len(chain), datasets)
+    adapters = _verify_adapter(store, corpus)
+    return VerifiedCorpus(corpus, len(snapshots), len(segments), len(releases), len(chain), datasets, adapters)
+
+
+def _verify_adapter(store: ArtifactStore, corpus: str) -> int:
+    """Read the newest adapter back whole, if there is one; return how many that is."""
+    head = read_adapter_head(store, corpus).head
+    if head is None:
+        return 0
+    manifest = verify_adapter(store, corpus, head.key)
+    if (head.seq, head.adapter, head.op_id) != (manifest.seq, manifest.digest, manifest.op_id):
+        raise SnapshotInvalidError(f"{keys.adapter_head(corpus)} does not match its adapter")
+    return 1
 
 
 def _verify_dataset(store: ArtifactStore, corpus: str) -> int:

@@ -1,0 +1,221 @@
+"""From a dataset and its snapshot to training files: whose text may enter, and the exact lines."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tidegate.core.adapter_records import AdapterCounts
+from tidegate.core.canonical import canonical_json
+from tidegate.core.config import CorpusConfig
+from tidegate.core.errors import ConfigInvalidError, TrainingSpecInvalidError
+from tidegate.core.examples import Example, Split
+from tidegate.core.prompts import ChatTokenizer, Passage, Turn
+from tidegate.core.records import TrainedOn
+from tidegate.core.training_config import TrainingConfig
+from tidegate.indexing.snapshot import Snapshot
+from tidegate.pipelines.passages import PassageFinder
+from tidegate.pipelines.validate_qa import read_whole_dataset
+from tidegate.pipelines.workspace import Workspace
+from tidegate.prompting.chat import FileChatTokenizer
+from tidegate.prompting.renderer import ADAPTER_PROMPT, CITING_PROMPT, Renderer
+from tidegate.qa.dataset import Row
+from tidegate.training.rows import RowSettings, TrainingQuestion, as_lines, make_contexts
+
+EVERYONE = "everyone"
+_FOUND = 8
+"""Windows that are kept of each question's retrieval."""
+
+
+@dataclass(frozen=True)
+class TrainingFiles:
+    """The lines of training and dev rows, and what they were made from."""
+
+    train: bytes
+    dev: bytes
+    counts: AdapterCounts
+    trained_on: TrainedOn
+    skipped: Mapping[str, int]
+    """Rows of the training split that could not be used, by reason."""
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """A dataset and a snapshot, as rows are made from them."""
+
+    workspace: Workspace
+    training: TrainingConfig
+    dataset_digest: str
+    snapshot_digest: str
+    model: Path
+    """Folder of the base model."""
+
+    @cached_property
+    def tokenizer(self) -> FileChatTokenizer:
+        """The base model's tokenizer."""
+        return FileChatTokenizer(self.model)
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        """The prompt."""
+        return CITING_PROMPT if self.training.rows.cite else ADAPTER_PROMPT
+
+    @cached_property
+    def finder(self) -> PassageFinder:
+        """The snapshot's passages."""
+        snapshot = Snapshot(self.workspace.store, self.workspace.corpus, self.snapshot_digest)
+        return PassageFinder(self.workspace, snapshot, self.tokenizer.count, self.workspace.config.prompt.window_tokens)
+
+    @cached_property
+    def dataset(self) -> Any:
+        """The dataset."""
+        return read_whole_dataset(self.workspace, self.dataset_digest)
+
+    def rows(self, split: Split) -> list[Row]:
+        """Return the valid rows of a split, by id."""
+        found = [row for row in self.dataset.rows if row.status == "valid" and self.dataset.splits.get(row.id) == split]
+        return sorted(found, key=lambda row: row.id)
+
+    def closed(self, splits: Collection[str]) -> set[str]:
+        """Return the documents whose text may not be shown: those of other splits, and those not all may read."""
+        held = {item.path for item in self.dataset.memory.documents.values() if item.split in splits}
+        return held | unreadable(self.workspace.config, self.training.audience, self.finder.snapshot)
+
+    def questions(self, rows: Sequence[Row], closed: Collection[str]) -> list[TrainingQuestion]:
+        """Return rows with their evidence and what retrieval finds for them."""
+        found = self.finder.find([row.example.question for row in rows], _FOUND, without=closed)
+        paths = {key: document.path for key, document in self.dataset.memory.documents.items()}
+        return [
+            self._question(row, retrieved, [path for key in row.documents if (path := paths[key]) not in closed])
+            for row, retrieved in zip(rows, found, strict=True)
+        ]
+
+    def _question(self, row: Row, retrieved: Sequence[Passage], documents: Sequence[str]) -> TrainingQuestion:
+        example = row.example
+        quotes = tuple(evidence.quote or example.answer for evidence in example.evidence)
+        gold = [self.finder.holding(document, quote) for quote in quotes for document in documents]
+        return TrainingQuestion(
+            row=row.id,
+            question=example.question,
+            answer=example.answer,
+            quotes=quotes,
+            answerable=example.answerable,
+            gold=tuple(passage for passage in gold if passage is not None),
+            retrieved=tuple(retrieved),
+        )
+
+
+def make_files(source: RowSource) -> TrainingFiles:
+    """Make the training files; raise ``TrainingSpecInvalidError`` if no row is left."""
+    settings, prompt = source.training.rows, source.workspace.config.prompt
+    wanted = RowSettings(
+        passages=prompt.passages,
+        questions_per_context=settings.questions_per_context,
+        repeats=settings.repeats,
+        withheld_share=settings.withheld_share,
+        refusal_share=settings.refusal_share,
+        swapped_share=settings.swapped_share,
+        practice=settings.practice,
+        seed=source.training.seed,
+    )
+    rows = source.rows("train")
+    questions = source.questions(rows, source.closed(("dev", "holdout")))
+    usable = [item for item in questions if item.gold or not item.answerable]
+    if not usable:
+        raise TrainingSpecInvalidError(f"dataset {source.dataset_digest[:12]} gives no training row")
+    contexts = make_contexts(usable, wanted)
+    lines = list(as_lines(contexts, source.renderer, source.tokenizer))
+    lines += _replayed(source, len(lines))
+    watched = source.rows("dev")
+    random.Random(source.training.seed).shuffle(watched)  # noqa: S311 - reproducible, not secret
+    dev = source.questions(watched[: source.training.dev_rows], source.closed(("holdout",)))
+    alone = replace(wanted, repeats=1, swapped_share=0.0, questions_per_context=1, practice=0)
+    dev_contexts = make_contexts([item for item in dev if item.gold or not item.answerable], alone)
+    return TrainingFiles(
+        train=_joined(lines),
+        dev=_joined(as_lines(dev_contexts, source.renderer, source.tokenizer)),
+        counts=_counts(lines),
+        trained_on=_trained_on(source, lines, {row.id: row.example for row in rows}),
+        skipped={"no passage holds the whole evidence": len(questions) - len(usable)},
+    )
+
+
+def unreadable(config: CorpusConfig, audience: Sequence[str], snapshot: Snapshot) -> set[str]:
+    """Return the documents that some group of the audience may not read."""
+    columns = snapshot.ledger.select(["document"]).to_pydict()["document"]
+    found = set()
+    for document, row in snapshot.rows(columns).items():
+        named = row.metadata.get(config.access.key)
+        groups = {part.strip() for part in named.split(",")} if named else set(config.access.default_groups)
+        if EVERYONE not in groups and not set(audience) <= groups:
+            found.add(document)
+    return found
+
+
+def lengths_of(lines: bytes) -> list[int]:
+    """Return the tokens of the longest question of every context of a training file."""
+    return [
+        len(line["prefix"]) + max(len(branch["prompt"]) + len(branch["completion"]) for branch in line["branches"])
+        for line in map(json.loads, lines.splitlines())
+    ]
+
+
+def _replayed(source: RowSource, count: int) -> list[dict[str, Any]]:
+    """Return general instructions, so many that they are the wanted share of all lines."""
+    settings = source.training.rows
+    if settings.replay is None:
+        return []
+    path = source.workspace.base / Path(settings.replay).expanduser()
+    if not path.is_file():
+        raise ConfigInvalidError(f"training.rows.replay {settings.replay!r} is not a file at {path}")
+    most = round(count * settings.replay_share / (1 - settings.replay_share))
+    lines = path.read_text(encoding="utf-8").splitlines()[:most]
+    return [_instruction(json.loads(line), source.tokenizer, f"{path.name}:{at}") for at, line in enumerate(lines, 1)]
+
+
+def _instruction(values: Mapping[str, Any], tokenizer: ChatTokenizer, where: str) -> dict[str, Any]:
+    messages = values.get("messages")
+    if not isinstance(messages, list) or len(messages) < 2 or messages[-1].get("role") != "assistant":
+        raise ConfigInvalidError(f'{where}: a replayed row is {{"messages": [..., {{"role": "assistant", ...}}]}}')
+    prompt = tokenizer.encode_prompt([Turn(item["role"], item["content"]) for item in messages[:-1]])
+    answer = messages[-1]["content"]
+    branch = {"row": where, "kind": "replayed", "question": messages[-2]["content"], "answer": answer}
+    return {
+        "passages": [],
+        "prefix": prompt[:-1],
+        "branches": [{**branch, "prompt": prompt[-1:], "completion": tokenizer.encode_completion(answer)}],
+    }
+
+
+def _counts(lines: Sequence[Mapping[str, Any]]) -> AdapterCounts:
+    kinds = Counter(branch["kind"] for line in lines for branch in line["branches"])
+    sizes = [
+        len(line["prefix"]) + sum(len(branch["prompt"]) + len(branch["completion"]) for branch in line["branches"])
+        for line in lines
+    ]
+    names = ("answered", "swapped", "withheld", "unanswerable", "practice", "replayed")
+    return AdapterCounts(
+        contexts=len(lines), tokens=sum(sizes), longest=max(sizes), **{name: kinds[name] for name in names}
+    )
+
+
+def _trained_on(source: RowSource, lines: Sequence[Mapping[str, Any]], examples: Mapping[str, Example]) -> TrainedOn:
+    rows = {branch["row"] for line in lines for branch in line["branches"]} & examples.keys()
+    documents = sorted({passage["document"] for line in lines for passage in line["passages"]})
+    ledger = source.finder.snapshot.rows(documents)
+    return TrainedOn(
+        dataset=source.dataset_digest,
+        snapshot=source.snapshot_digest,
+        rows={row: examples[row].stated for row in sorted(rows)},
+        documents={document: ledger[document].sha256 for document in documents},
+    )
+
+
+def _joined(lines: Iterator[dict[str, Any]] | Sequence[dict[str, Any]]) -> bytes:
+    return b"".join(canonical_json(line) + b"\n" for line in lines)

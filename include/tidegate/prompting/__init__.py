@@ -1,0 +1,1 @@
+"""From a question and ranked passages to the tokens that a model reads: windows, prompts, chat template."""

@@ -1,0 +1,165 @@
+"""The stretches of ranked passages that a prompt shows: at most so many tokens around the sentences that match.
+
+A passage is cut into sentences, list items, table rows and lines of code. Every unit grows into a window by taking in
+its neighbours while they fit, and the best windows are kept, best first, without overlap. The score of a window is its
+passage's score relative to the best passage, plus the share of the question's words (by inverse document frequency
+among these passages) that the window and its headings hold, plus half of that share for the unit alone. The same
+words, passages and limits give the same windows: training, evaluation and serving all come through here.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tidegate.core.prompts import Passage
+
+VERSION = 1
+_UNIT_WEIGHT = 0.5
+_BREAK = re.compile(r"(?<=[.!?])[ \t]+(?=[^\s\d,;])|\n+")
+_WORD = re.compile(r"[^\W_]+")
+_ENDINGS = ("ing", "ies", "ed", "es", "s")
+_LEAST_STEM = 3
+
+CountTokens = Callable[[Sequence[str]], list[int]]
+"""Returns the number of tokens of each text."""
+
+
+@dataclass(frozen=True, slots=True)
+class RankedPassage:
+    """A passage as retrieval returned it."""
+
+    passage: Passage
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    start: int
+    end: int
+    unit: tuple[int, int]
+
+
+def best_windows(
+    question: str, ranked: Sequence[RankedPassage], count_tokens: CountTokens, *, limit: int, most: int
+) -> list[Passage]:
+    """Return at most ``most`` windows of at most ``limit`` tokens each, best first; [] if nothing was ranked."""
+    if not ranked:
+        return []
+    wanted = _terms(question)
+    rarity = _rarity([f"{item.passage.heading}\n{item.passage.text}" for item in ranked])
+    total = math.fsum(rarity.get(term, rarity[""]) for term in sorted(wanted)) or 1.0
+    best = max(item.score for item in ranked) or 1.0
+
+    def coverage(text: str, headings: frozenset[str]) -> float:
+        return math.fsum(rarity[term] for term in sorted(wanted & (_terms(text) | headings))) / total
+
+    scored = []
+    for number, item in enumerate(ranked):
+        text, headings = item.passage.text, _terms(item.passage.heading)
+        for window in windows(text, count_tokens, limit):
+            held = coverage(text[window.start : window.end], headings)
+            score = item.score / best + held + _UNIT_WEIGHT * coverage(text[slice(*window.unit)], headings)
+            scored.append((-score, number, window.unit[0], window))
+    chosen: list[tuple[int, _Window]] = []
+    for _, number, _, window in sorted(scored, key=lambda found: found[:3]):
+        if len(chosen) == most:
+            break
+        if not any(number == at and window.start < other.end and other.start < window.end for at, other in chosen):
+            chosen.append((number, window))
+    return [_cut(ranked[number].passage, window) for number, window in chosen]
+
+
+def window_around(passage: Passage, start: int, end: int, count_tokens: CountTokens, limit: int) -> Passage | None:
+    """Return the window that holds a stretch of a passage's text; None if it does not fit into ``limit`` tokens."""
+    units = _units(passage.text)
+    sizes = _sizes(passage.text, units, count_tokens)
+    inside = [at for at, unit in enumerate(units) if unit[0] < end and start < unit[1]]
+    if not inside or sum(sizes[at] for at in inside) > limit:
+        return None
+    return _cut(passage, _grown(units, sizes, inside[0], inside[-1], limit))
+
+
+def windows(text: str, count_tokens: CountTokens, limit: int) -> list[_Window]:
+    """Return the window of every unit of a text; a unit that is too long by itself is cut at ``limit`` tokens."""
+    units = _units(text)
+    sizes = _sizes(text, units, count_tokens)
+    found = []
+    for at, size in enumerate(sizes):
+        if size <= limit:
+            found.append(_grown(units, sizes, at, at, limit))
+        else:
+            start = units[at][0]
+            end = _fitting(text, start, units[at][1], count_tokens, limit)
+            found.append(_Window(start, end, (start, end)))
+    return found
+
+
+def _grown(units: list[tuple[int, int]], sizes: list[int], first: int, last: int, limit: int) -> _Window:
+    """Take in the unit after and the unit before in turn while they fit."""
+    unit = (units[first][0], units[last][1])
+    total = sum(sizes[first : last + 1])
+    grown = True
+    while grown:
+        grown = False
+        if last + 1 < len(units) and total + sizes[last + 1] <= limit:
+            last, grown = last + 1, True
+            total += sizes[last]
+        if first > 0 and total + sizes[first - 1] <= limit:
+            first, grown = first - 1, True
+            total += sizes[first]
+    return _Window(units[first][0], units[last][1], unit)
+
+
+def _units(text: str) -> list[tuple[int, int]]:
+    found, at = [], 0
+    for gap in [*_BREAK.finditer(text), None]:
+        end = gap.start() if gap else len(text)
+        if text[at:end].strip():
+            found.append((at, end))
+        at = gap.end() if gap else end
+    return found
+
+
+def _sizes(text: str, units: list[tuple[int, int]], count_tokens: CountTokens) -> list[int]:
+    """Return the tokens of each unit with the gap before it, so that a window is never larger than their sum says."""
+    return [size + 1 for size in count_tokens([text[start:end] for start, end in units])] if units else []
+
+
+def _fitting(text: str, start: int, end: int, count_tokens: CountTokens, limit: int) -> int:
+    low, high = start + 1, end
+    while low < high:
+        middle = (low + high + 1) // 2
+        if count_tokens([text[start:middle]])[0] < limit:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _cut(passage: Passage, window: _Window) -> Passage:
+    return Passage(passage.document, passage.heading, passage.text[window.start : window.end].strip("\n"))
+
+
+def _rarity(texts: Sequence[str]) -> Mapping[str, float]:
+    """Return the inverse document frequency of every term; under ``""`` that of a term that no text holds."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(_terms(text))
+    many = len(texts)
+    found = {term: math.log(1 + (many - count + 0.5) / (count + 0.5)) for term, count in counts.items()}
+    return {**found, "": math.log(1 + (many + 0.5) / 0.5)}
+
+
+def _terms(text: str) -> frozenset[str]:
+    return frozenset(_stem(word) for word in _WORD.findall(text.lower()))
+
+
+def _stem(word: str) -> str:
+    for ending in _ENDINGS:
+        if word.endswith(ending) and len(word) - len(ending) >= _LEAST_STEM:
+            return word.removesuffix(ending)
+    return word
