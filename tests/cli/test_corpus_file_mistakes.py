@@ -7,8 +7,8 @@ import pytest
 from tests.cli.conftest import Call, assert_mistake, write
 
 TOP_KEYS = (
-    "valid: alerts, base_model, chunking, corpus, description, embedder, metadata, "
-    "promotion, qa, quarantine, refresh, retrieval, source"
+    "valid: access, alerts, base_model, chunking, corpus, description, embedder, metadata, "
+    "promotion, prompt, qa, quarantine, refresh, retrieval, serving, source, training"
 )
 SOURCE = "source: {{path: {folder}}}\n"
 

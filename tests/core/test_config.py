@@ -26,7 +26,7 @@ def test_the_defaults_are_those_that_the_documentation_promises() -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"chunkin": {}}, "unknown key 'chunkin'; did you mean 'chunking'? valid: alerts, base_model, chunking,"),
+        ({"chunkin": {}}, "unknown key 'chunkin'; did you mean 'chunking'? valid: access, alerts, base_model,"),
         (
             {"source": {"path": "d", "includ": []}},
             "unknown key 'source.includ'; did you mean 'include'? valid: allow_empty,",

@@ -16,6 +16,7 @@ from tests.conftest import ROOT
 from tidegate.cli.main import build_parser
 from tidegate.core import keys
 from tidegate.core.config import CorpusConfig, parse_corpus
+from tidegate.core.training_config import TrainingConfig
 from tidegate.local.settings import load_settings
 
 DOCS = ROOT / "docs"
@@ -71,10 +72,13 @@ def test_the_documented_defaults_are_those_of_the_code() -> None:
         default = spans(row[2])
         assert bool(default) != SETTINGS[key].is_required(), f"{key}: {row[2]}"
         if default:
-            section, _, name = key.rpartition(".")
-            (given.setdefault(section, {}) if section else given)[name] = yaml.safe_load(default[0])
+            *sections, name = key.split(".")
+            place = given
+            for section in sections:
+                place = place.setdefault(section, {})
+            place[name] = yaml.safe_load(default[0])
     assert parse_corpus(given, where="docs") == parse_corpus(
-        {"corpus": "docs", "source": {"path": "docs"}}, where="docs"
+        {"corpus": "docs", "source": {"path": "docs"}, "training": {}}, where="docs"
     )
 
 
@@ -88,11 +92,31 @@ def test_the_documented_values_of_a_setting_are_the_valid_ones(key: str) -> None
     bounds = {Ge: "≥", Gt: ">", Le: "≤"}
     limits = [item for item in SETTINGS[key].metadata if type(item) in bounds]
     expected = [f"{bounds[type(item)]} {next(iter(vars_of(item))):g}" for item in limits]
-    assert sorted(re.findall(r"[≥>≤] \d+", described)) == sorted(expected)
+    assert sorted(re.findall(r"[≥>≤] \d+(?:\.\d+)?", described)) == sorted(expected)
 
 
 def vars_of(limit: Ge | Gt | Le) -> list[float]:
     return [getattr(limit, name) for name in ("ge", "gt", "le") if hasattr(limit, name)]
+
+
+def test_the_documented_presets_are_those_of_the_code() -> None:
+    shown = {}
+    for row in rows("configuration.md"):
+        if len(row) == 3 and spans(row[0]) and (TRAINING_KEY.issuperset(spans(row[0]))):
+            for name, *values in zip(spans(row[0]), *(cell.split(", ") for cell in row[1:]), strict=True):
+                shown[name] = [yaml.safe_load(value.replace(",", "")) for value in values]
+    presets = [TrainingConfig(preset=name).model_dump(mode="json") for name in ("small", "large")]
+    differing = {key for key in TRAINING_KEY - {"preset"} if at(presets[0], key) != at(presets[1], key)}
+    assert shown == {key: [at(preset, key) for preset in presets] for key in differing}
+
+
+TRAINING_KEY = {key.removeprefix("training.") for key in SETTINGS if key.startswith("training.")}
+
+
+def at(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = values[part]
+    return values
 
 
 def test_every_environment_variable_is_documented_and_no_other() -> None:
@@ -131,7 +155,11 @@ def test_every_key_of_the_store_is_documented_and_no_other() -> None:
         keys.snapshot_head("<corpus>"),
         keys.dataset("<corpus>", "<digest>"),
         keys.dataset_head("<corpus>"),
-        keys.trained_on("<corpus>", "<digest>.<build8>"),
+        keys.adapter("<corpus>", "<digest>.<build8>"),
+        keys.adapter_head("<corpus>"),
+        keys.checkpoints("<corpus>", "<op_id>").rstrip("/"),
+        keys.throughput("<corpus>", "<pool>"),
+        keys.failures("<corpus>"),
         keys.release("<corpus>", "<digest>"),
         keys.channel_head("<corpus>", "champion"),
         keys.channel_entry("<corpus>", "champion", "<digest>"),
@@ -139,11 +167,16 @@ def test_every_key_of_the_store_is_documented_and_no_other() -> None:
         keys.source_note("<corpus>", "folder"),
         keys.runs("<corpus>").rstrip("/"),
     }
-    inside = {"dataset_manifest", "dataset_pages", "run_pages", "adapters"}  # below, or above, one of these
+    inside = {"dataset_manifest", "dataset_pages", "run_pages", "adapters", "adapter_manifest", "trained_on"}
     functions = [name for name, value in vars(keys).items() if callable(value) and name not in inside]
     listed = {spans(row[0])[0] for row in rows("store.md") if row[0].startswith("`<corpus>/")}
     folded = {
-        re.sub(r"^(<corpus>/(?:segments/<digest>\.<build8>|datasets/<digest>|runs))/.*", r"\1", key) for key in listed
+        re.sub(
+            r"^(<corpus>/(?:(?:segments|adapters)/<digest>\.<build8>|datasets/<digest>|checkpoints/<op_id>|runs))/.*",
+            r"\1",
+            key,
+        )
+        for key in listed
     }
     assert folded == made
     assert len(functions) == len(made)
@@ -154,7 +187,7 @@ def test_every_crash_point_of_the_code_is_explained_and_no_other() -> None:
         name for path in CODE for name in re.findall(r"^\s+reach\(\"([\w-]+)\"\)", path.read_text(), re.MULTILINE)
     }
     table = (DOCS / "guarantees.md").read_text().partition("## Crash points")[2].partition("\n## ")[0]
-    assert set(re.findall(r"^\| `?(K\d+|written|read-back|dataset-[a-z]+)`? \|", table, re.MULTILINE)) == points
+    assert set(re.findall(r"^\| `?(K\d+|written|read-back|(?:dataset|adapter|checkpoint)-[a-z]+)`? \|", table, re.MULTILINE)) == points
     assert {"K1", "K14"} <= points
 
 

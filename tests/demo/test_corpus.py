@@ -78,19 +78,19 @@ def test_every_page_says_its_type_product_and_version() -> None:
         assert metadata["doc_type"] == TYPES.get(folder, folder), page
 
 
-def test_there_are_at_least_480_questions_and_none_is_asked_twice() -> None:
-    assert len(rows()) >= 480
+def test_there_are_at_least_950_questions_and_none_is_asked_twice() -> None:
+    assert len(rows()) >= 950
     for key in ("id", "question"):
         values = Counter(" ".join(row[key].casefold().split()) for row in rows())
         assert [value for value, count in values.items() if count > 1] == []
 
 
-def test_a_quarter_has_no_answer_half_of_it_nearly_and_half_about_something_else() -> None:
+def test_a_quarter_has_no_answer_most_of_it_nearly_and_a_quarter_of_it_about_something_else() -> None:
     kinds = Counter(kind for row in rows() if not row["answerable"] for kind in UNANSWERABLE & set(row["tags"]))
     without = [row for row in rows() if not row["answerable"]]
     assert kinds.total() == len(without) >= 0.25 * len(rows())
     assert kinds.keys() == UNANSWERABLE
-    assert min(kinds.values()) >= 0.4 * len(without)
+    assert min(kinds.values()) >= 0.25 * len(without)
     for row in without:
         assert row["answer"] == ""
         # A near miss names the page where the answer would stand; what is about nothing here names none.
@@ -126,7 +126,7 @@ def test_every_answer_stands_in_a_quote() -> None:
 def test_every_page_answers_questions_and_is_no_favourite() -> None:
     asked = Counter(item["document"] for row in answerable() for item in row["evidence"])
     assert asked.keys() == pages().keys()
-    assert max(asked.values()) <= 10
+    assert max(asked.values()) <= 14
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -15,6 +15,7 @@ REFUSAL = "The documents do not say."
 PASSAGES = (
     Passage("a.md", "Printer", "It listens on port 9100."),
     Passage("b.md", "Port 9100", "It sends its files by mail."),
+    Passage("c.md", "Ports", "| printer | 9100 |"),
 )
 
 
@@ -34,7 +35,8 @@ def judged(answer: str, gold: str | None, *tags: str) -> JudgedAnswer:
         ("it is on a port, the 9100", "port 9100", False, True, 4 / 7, 4 / 9),  # articles are no words
         ("9100 port", "port 9100", False, False, 1, 1 / 2),
         ("port number 9100", "port 9100", False, False, 4 / 5, 4 / 5),
-        ("9100 9100 9100", "9100", False, True, 1 / 2, 1 / 2),  # a word counts as often as both have it
+        ("9100 9100 9100", "9100", False, True, 1 / 2, 1 / 2),
+        ("21 21 21", "21 21", False, True, 4 / 5, 4 / 5),  # a word counts as often as both have it
         ("91000", "9100", False, False, 0, 0),
         ("port", "port 9100", False, False, 2 / 3, 2 / 3),
         ("", "9100", False, False, 0, 0),
@@ -101,7 +103,8 @@ def test_a_refusal_sentence_without_words_is_never_found() -> None:
         ("[1]", False, True, True),
         ("wrong [1]", False, True, True),
         ("9100 [2]", True, True, False),  # only its heading holds 9100
-        ("9100 [3]", True, True, False),
+        ("9100 [3]", True, True, True),
+        ("9100 [4]", True, True, False),
         ("9100 [0]", True, True, False),
         ("[1] 9100", False, False, False),
         ("9100 [1] it is", False, False, False),

@@ -35,6 +35,9 @@ from tidegate.prompting.renderer import REFUSAL
 from tidegate.registry.file_store import FileStore
 from tidegate.training.base_model import find_base_model
 
+MANY = {"training": {"rows": {"repeats": 6, "withheld_share": 0.5}}, "prompt": {"passages": 3}}
+"""So many distractors that every page that may be one is shown."""
+
 
 @pytest.fixture
 def desk(folder: Path, store: FileStore, tiny_base_model: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingDesk:
@@ -118,6 +121,7 @@ def a_section_that_a_trained_row_quotes(desk: TrainingDesk) -> list[str]:
 def a_section_under_another_title(desk: TrainingDesk) -> list[str]:
     """The same text makes another chunk, since a chunk carries its title."""
     desk.write(Bay=f"# The bay\n\n{section('Gresk', 'berths')}\n")
+    assert "Bay.md" in documents_found(desk, {f"{name}.md" for name in HELD_OUT})
     return []
 
 
@@ -140,7 +144,7 @@ def test_no_text_of_a_held_out_page_is_shown_wherever_else_it_stands(
     change: Callable[[TrainingDesk], list[str]], desk: TrainingDesk
 ) -> None:
     held = change(desk) or list(HELD_OUT)
-    found = made(desk)
+    found = made(desk.under(**MANY))
     assert leaked(desk, found.train, held) == []
     assert leaked(desk, found.dev, held) == []
     assert len(rows_of(found.train)) >= 25
@@ -193,11 +197,11 @@ def test_two_corpora_in_one_store_share_nothing(
 
 
 def test_what_was_trained_on_names_exactly_the_rows_and_documents_of_the_file(desk: TrainingDesk) -> None:
-    desk.write(Wharf="# The wharf\n\n## The crane\n\nThe crane lifts boats, and a night of berths costs crowns.\n")
+    desk.write(Wharf="# Harbour\n\n## Alby\n\nAlby has berths, a crane in Alby does lift, and a night does cost.\n")
     nowhere = {"id": "Alby-nowhere", "question": "How deep is Alby?", "answer": "9 fathoms", "evidence": ["Alby.md"]}
     rows = {**forty_rows(), "Alby-nowhere": nowhere}
     desk.ask(rows)
-    found = made(desk)
+    found = made(desk.under(**MANY))
     assert dict(found.files.skipped) == {"no passage holds the whole evidence": 1}
     names = rows_of(found.train)
     assert "Wharf.md" in shown(found.train)  # a distractor that no row is about
@@ -231,10 +235,8 @@ def test_equal_inputs_and_seed_make_equal_files_and_counts_tell_what_is_in_them(
     assert (first.files.train, first.files.dev) == (again.files.train, again.files.dev)
     assert made(desk.under(training={"seed": 1})).files.train != first.files.train
     counts, branches = first.files.counts, [branch for line in first.train for branch in line["branches"]]
-    own = [
-        sum(len(branch["prompt"]) + len(branch["completion"]) for branch in line["branches"]) for line in first.train
-    ]
-    sizes = [len(line["prefix"]) + size for line, size in zip(first.train, own, strict=True)]
+    own = [[len(item["prompt"]) + len(item["completion"]) for item in line["branches"]] for line in first.train]
+    sizes = [len(line["prefix"]) + sum(each) for line, each in zip(first.train, own, strict=True)]
     assert (counts.contexts, counts.tokens, counts.longest) == (len(first.train), sum(sizes), max(sizes))
     for kind in ("answered", "swapped", "withheld", "unanswerable", "replayed"):
         assert getattr(counts, kind) == sum(branch["kind"] == kind for branch in branches)

@@ -75,7 +75,7 @@ def test_the_demo_set_validates_and_no_row_is_left_out(handbook: Path, tmp_path:
     workspace = demo(store, DEMO / "qa.jsonl")
     loaded, validated = judge(workspace)
     rows = (DEMO / "qa.jsonl").read_text().splitlines()
-    assert len(rows) >= 480
+    assert len(rows) >= 950
     assert (validated.report["failures"], validated.broken) == ([], "")
     splits = validated.report["splits"]
     assert sum(split["rows"] for split in splits.values()) == len(loaded.rows) == len(rows)

@@ -22,7 +22,8 @@ from tidegate.training.rows import (
     swap_answers,
 )
 
-VALUES = ("5", "5 days", "15 days", "2.5 days", "Weekly", "weekly", "Ann", "Bob", "Ann Lee", "port 80", "8:05")
+VALUES = ("5", "5 days", "2.5 days", "15 days", "weekly", "ann", "bob", "ann bob")
+"""Some stand within others, and passages may write them in capitals."""
 SETTINGS = RowSettings(
     passages=3,
     questions_per_context=3,
@@ -43,8 +44,9 @@ def fact(number: int, value: str) -> str:
 def worlds(draw: st.DrawFn) -> list[TrainingQuestion]:
     """Questions about facts in a few sections: some unanswerable, some whose evidence no window holds whole."""
     values = draw(st.lists(st.sampled_from(VALUES), min_size=1, max_size=9))
+    written = [draw(st.sampled_from([value, value, value.title()])) for value in values]
     per_section = draw(st.integers(1, 4))
-    lines = [fact(number, value) for number, value in enumerate(values)]
+    lines = [fact(number, value) for number, value in enumerate(written)]
     sections = [lines[at : at + per_section] for at in range(0, len(lines), per_section)]
 
     def window(section: int, line: int) -> Passage:
@@ -86,7 +88,7 @@ def asked(contexts: list[Context]) -> list[tuple[Context, Branch]]:
     return [(context, branch) for context in contexts for branch in context.branches if branch.row]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(worlds(), ALL_SETTINGS)
 def test_an_answer_stands_in_the_line_that_the_question_is_about(
     questions: list[TrainingQuestion], chosen: RowSettings
@@ -103,7 +105,7 @@ def test_an_answer_stands_in_the_line_that_the_question_is_about(
             assert item.answerable == (branch.kind == "withheld")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(worlds(), ALL_SETTINGS)
 def test_no_passage_holds_the_answer_of_a_question_that_is_refused(
     questions: list[TrainingQuestion], chosen: RowSettings
@@ -114,7 +116,7 @@ def test_no_passage_holds_the_answer_of_a_question_that_is_refused(
             assert not any(holds(passage.text, answers[branch.row]) for passage in context.passages)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(worlds(), ALL_SETTINGS)
 def test_every_question_is_asked_as_often_as_wanted(questions: list[TrainingQuestion], chosen: RowSettings) -> None:
     found = [(branch.row, branch.kind) for _, branch in asked(make_contexts(questions, chosen))]
@@ -127,7 +129,7 @@ def test_every_question_is_asked_as_often_as_wanted(questions: list[TrainingQues
             assert chosen.withheld_share or answered[item.row] == chosen.repeats
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(worlds(), ALL_SETTINGS)
 def test_a_context_keeps_to_its_sizes_and_shows_no_line_twice(
     questions: list[TrainingQuestion], chosen: RowSettings
@@ -141,7 +143,7 @@ def test_a_context_keeps_to_its_sizes_and_shows_no_line_twice(
         assert len(keys) == len(set(keys))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(worlds(), ALL_SETTINGS, st.randoms(use_true_random=False))
 def test_rows_follow_from_the_seed_and_not_from_the_order_of_the_questions(
     questions: list[TrainingQuestion], chosen: RowSettings, draw: random.Random
@@ -178,7 +180,6 @@ def kinds(contexts: list[Context]) -> set[str]:
         ({"withheld_share": 0.0, "refusal_share": 0.0, "swapped_share": 0.0}, {"answered"}),
         ({"withheld_share": 0.0, "refusal_share": 0.0, "swapped_share": 1.0}, {"swapped"}),
         ({"withheld_share": 1.0, "refusal_share": 0.0, "swapped_share": 0.0, "questions_per_context": 1}, {"withheld"}),
-        ({"withheld_share": 0.0, "refusal_share": 0.0, "swapped_share": 0.0, "practice": 1}, {"answered", "practice"}),
     ],
 )
 def test_a_share_of_none_or_all_is_kept_exactly(changes: dict[str, float], expected: set[str]) -> None:
@@ -227,6 +228,14 @@ def test_an_answer_that_stands_in_the_evidence_in_other_case_is_not_swapped_in_a
     branch = Branch("r", "answered", "How often do backups run?", "weekly")
     passages, (after,) = swap_answers(shown, [branch], ["daily"], random.Random(0))
     assert holds(passages[0].text, f"Backups run {after.answer}")
+
+
+def test_a_swap_leaves_no_other_answer_without_its_evidence() -> None:
+    shown = [Passage("a", "A", "Letters rest 5 days."), Passage("b", "B", "Post rests 5 days."), Passage("c", "C", "Wait 2.5 days.")]
+    branches = [Branch(row, "answered", f"How long do {row} rest?", "5 days") for row in ("letters", "post")]
+    passages, (letters, post) = swap_answers(shown, branches, [], random.Random(0))
+    assert holds(passages[0].text, f"Letters rest {letters.answer}")
+    assert holds(passages[1].text, f"Post rests {post.answer}")
 
 
 def test_a_swap_that_would_answer_a_refused_question_is_not_made() -> None:

@@ -80,7 +80,7 @@ def checkpoints(corpus: str, op_id: str) -> str:
 
 def throughput(corpus: str, pool: str) -> str:
     """Throughput of a pool when it trained last; disposable."""
-    return f"{corpus}/scans/training/{pool}.json"
+    return f"{corpus}/scans/training/pools/{pool}.json"
 
 
 def failures(corpus: str) -> str:

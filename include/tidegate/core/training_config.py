@@ -166,8 +166,8 @@ class TrainingConfig(Section):
 
     @model_validator(mode="after")
     def _packing_has_single_rows(self) -> Self:
-        if self.packing and self.rows.questions_per_context > 1:
-            wanted = self.rows.questions_per_context
+        if self.packing and (self.rows.questions_per_context > 1 or self.rows.practice):
+            wanted = f"{self.rows.questions_per_context} and rows.practice {self.rows.practice}"
             raise ValueError(
                 f"packing needs rows.questions_per_context: 1, got {wanted}: shared passages are not packed"
             )

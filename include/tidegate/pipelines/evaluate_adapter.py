@@ -16,6 +16,7 @@ from typing import Any
 from tidegate.core import keys
 from tidegate.core.adapter_records import AdapterManifest
 from tidegate.core.answer_text import holds
+from tidegate.core.errors import ConfigInvalidError
 from tidegate.core.prompts import Passage
 from tidegate.core.protocols import Progress
 from tidegate.core.records import DecodingSettings
@@ -98,11 +99,19 @@ class AdapterEvaluator:
     progress: StageProgress
 
     def run(self) -> AdapterEvaluation:
-        """Choose the base model's prompt on dev, then judge both arms on the holdout and its variations."""
+        """Choose the base model's prompt on dev, then judge both arms on the holdout and its variations.
+
+        Raises ``ConfigInvalidError`` if the adapter was trained with another prompt than the settings give.
+        """
+        self._require_its_prompt()
         dev = self._asked(self.source.rows("dev"))
         tried = {prompt.name: self._answers(dev, prompt, None, f"dev, {prompt.name}") for prompt in BASE_PROMPTS}
-        summaries = {name: summarise([item.judged for item in found])["answerable"] for name, found in tried.items()}
-        best = max(BASE_PROMPTS, key=lambda prompt: summaries[prompt.name].rates["contained_match"].value)
+        judged = {name: summarise([item.judged for item in answers]) for name, answers in tried.items()}
+        summaries = {name: slices["answerable"] for name, slices in judged.items() if "answerable" in slices}
+        best = max(
+            BASE_PROMPTS,
+            key=lambda prompt: summaries[prompt.name].rates["contained_match"].value if summaries else 0.0,
+        )
         holdout = self._asked(self.source.rows("holdout"))
         near, changed = self._near_misses(), self._changed_values()
         arms, answers, values = {}, {}, {}
@@ -113,6 +122,16 @@ class AdapterEvaluator:
             arms[arm] = summarise([item.judged for item in found], _slices(found, missed))
             answers[arm], values[arm] = found, _values(read)
         return AdapterEvaluation(self.key, best.name, summaries, arms, values, answers, self._fresh_failures())
+
+    def _require_its_prompt(self) -> None:
+        prompt = self.source.workspace.config.prompt
+        now = self.source.renderer.digest(window_tokens=prompt.window_tokens, passages=prompt.passages)
+        if now != self.manifest.renderer:
+            raise ConfigInvalidError(
+                f"adapter {self.key[:12]} was trained with prompt {self.manifest.renderer[:12]}, the settings give"
+                f" {now[:12]}",
+                next_action="train an adapter with the settings as they are, or evaluate with those of then",
+            )
 
     def _asked(self, rows: Sequence[Row]) -> list[Asked]:
         shown = self.source.workspace.config.prompt.passages

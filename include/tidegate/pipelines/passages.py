@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from tidegate.core.answer_text import locate
@@ -25,6 +25,7 @@ class PassageFinder:
     snapshot: Snapshot
     count_tokens: CountTokens
     window_tokens: int
+    _known_texts: dict[frozenset[str], frozenset[str]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def _index(self) -> SearchIndex:
@@ -48,19 +49,32 @@ class PassageFinder:
             for question, hits in zip(questions, found, strict=True)
         ]
 
-    def holding(self, document: str, quote: str) -> Passage | None:
-        """Return the window of a document that holds a quote; None where no passage holds it whole."""
-        for passage in self._passages_of(document):
+    def holding(self, document: str, quote: str, *, without: Collection[str] = frozenset()) -> Passage | None:
+        """Return the window of a document that holds a quote; None where no passage holds it whole.
+
+        A passage whose text occurs in a document of ``without`` does not count.
+        """
+        for passage in self._passages_of(document, self._texts_of(frozenset(without))):
             place = locate(passage.text, quote)
             if place:
                 return window_around(passage, *place, self.count_tokens, self.window_tokens)
         return None
 
-    def _passages_of(self, document: str) -> list[Passage]:
+    def _texts_of(self, documents: frozenset[str]) -> frozenset[str]:
+        if documents not in self._known_texts:
+            found = self.snapshot.texts(sorted(documents))
+            self._known_texts[documents] = frozenset(text for texts in found.values() for text in texts)
+        return self._known_texts[documents]
+
+    def _passages_of(self, document: str, closed: frozenset[str]) -> list[Passage]:
         row = self.snapshot.rows([document]).get(document)
         texts = self.snapshot.texts([document]).get(document, [])
         headings = row.headings if row else ()
-        return [Passage(document, heading, text) for heading, text in zip(headings, texts, strict=True)]
+        return [
+            Passage(document, heading, text)
+            for heading, text in zip(headings, texts, strict=True)
+            if text not in closed
+        ]
 
 
 def _allowed(hits: Sequence[Hit], without: Collection[str]) -> list[RankedPassage]:

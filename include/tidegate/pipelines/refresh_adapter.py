@@ -7,6 +7,7 @@ checkpoints lie under that id, and what is committed is recognised.
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,12 @@ from typing import Any
 from tidegate import __version__
 from tidegate.core.adapter_records import AdapterManifest
 from tidegate.core.canonical import canonical_json, sha256_hex
-from tidegate.core.errors import StageMissingError, TrainingSpecInvalidError
+from tidegate.core.errors import CommitLostError, StageMissingError, TrainingSpecInvalidError
 from tidegate.core.records import BaseModelIdentity, StoredFile
 from tidegate.pipelines.decide_training import note_throughput, training_of
 from tidegate.pipelines.training_plan import DEV, TRAIN, TrainingPlan, load_plan
 from tidegate.pipelines.workspace import Workspace
-from tidegate.registry.adapters import commit_adapter, read_adapter_head
+from tidegate.registry.adapters import commit_adapter, find_committed, read_adapter_head
 from tidegate.registry.checkpoints import COMPLETE, keep_checkpoint, newest_checkpoint
 from tidegate.registry.runs import Run
 from tidegate.training.base_model import BaseModelFiles, find_base_model
@@ -62,8 +63,13 @@ def commit(workspace: Workspace, run: Run) -> str:
     """Check the trained adapter once more, store it with all that made it, and move the head; return its key."""
     plan, store, corpus = load_plan(run), workspace.store, workspace.corpus
     head = read_adapter_head(store, corpus)
-    if head.head and head.head.op_id == plan.op_id:
-        return head.head.key  # an earlier try got this far
+    earlier = find_committed(store, corpus, head, plan.op_id)
+    if earlier:
+        return earlier  # an earlier try got this far
+    if (head.head.adapter if head.head else None) != plan.parent:
+        raise CommitLostError(
+            f"the adapter of job {plan.op_id[:12]} was not committed: another run moved the head first"
+        )
     with tempfile.TemporaryDirectory(prefix="tidegate-adapter-") as scratch:
         folder = _finished(workspace, plan, Path(scratch) / "done")
         if folder is None:
@@ -100,7 +106,7 @@ def _manifest(workspace: Workspace, plan: TrainingPlan, result: TrainResult, ran
         settings=plan.settings,
         renderer=plan.renderer,
         refusal=plan.refusal,
-        audience=training_of(workspace.config).audience,
+        audience=plan.audience,
         recipe=plan.recipe.model_dump(mode="json"),
         versions={**result.versions, "tidegate": __version__, "code": plan.code},
         rank=rank,
@@ -141,6 +147,7 @@ def _keeping(workspace: Workspace, plan: TrainingPlan, on_event: OnEvent | None)
     def happened(event: dict[str, Any]) -> None:
         if event["event"] == "checkpoint":
             keep_checkpoint(workspace.store, workspace.corpus, plan.op_id, Path(event["folder"]))
+            shutil.rmtree(event["folder"])
         log(event)
         if on_event:
             on_event(event)

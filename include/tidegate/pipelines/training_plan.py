@@ -14,6 +14,7 @@ from tidegate.core.records import BaseModelIdentity, TrainedOn
 from tidegate.pipelines.decide_training import Estimate, estimate, require_budget, settings_digest, training_of
 from tidegate.pipelines.training_rows import RowSource, TrainingFiles, lengths_of, make_files
 from tidegate.pipelines.workspace import Workspace
+from tidegate.registry.adapters import read_adapter_head
 from tidegate.registry.datasets import read_dataset_head
 from tidegate.registry.heads import read_head
 from tidegate.registry.runs import Run
@@ -32,6 +33,9 @@ class TrainingPlan:
     """A job that is ready to be trained."""
 
     op_id: str
+    parent: str | None
+    """Digest of the newest adapter when the plan was made; another one by the time of the commit wins."""
+    audience: tuple[str, ...]
     dataset: str
     snapshot: str
     base_model: BaseModelIdentity
@@ -101,7 +105,7 @@ def code_digest() -> str:
 def _plan(source: RowSource, files: TrainingFiles, recipe: Recipe, base_model: BaseModelIdentity) -> TrainingPlan:
     """Return the plan; the job's id follows from all that decides the adapter."""
     config, code = source.workspace.config, code_digest()
-    prompt = config.prompt
+    prompt, head = config.prompt, read_adapter_head(source.workspace.store, config.corpus).head
     renderer = source.renderer.digest(window_tokens=prompt.window_tokens, passages=prompt.passages)
     decided = {
         "base_model": base_model.model_dump(mode="json"),
@@ -111,9 +115,12 @@ def _plan(source: RowSource, files: TrainingFiles, recipe: Recipe, base_model: B
         "renderer": renderer,
         "files": [sha256_hex(files.train), sha256_hex(files.dev)],
         "code": code,
+        "audience": source.training.audience,
     }
     return TrainingPlan(
         op_id=digest_of(decided),
+        parent=head.adapter if head else None,
+        audience=source.training.audience,
         dataset=source.dataset_digest,
         snapshot=source.snapshot_digest,
         base_model=base_model,

@@ -92,14 +92,18 @@ class RowSource:
         found = self.finder.find([row.example.question for row in rows], _FOUND, without=closed)
         paths = {key: document.path for key, document in self.dataset.memory.documents.items()}
         return [
-            self._question(row, retrieved, [path for key in row.documents if (path := paths[key]) not in closed])
+            self._question(
+                row, retrieved, [path for key in row.documents if (path := paths[key]) not in closed], closed
+            )
             for row, retrieved in zip(rows, found, strict=True)
         ]
 
-    def _question(self, row: Row, retrieved: Sequence[Passage], documents: Sequence[str]) -> TrainingQuestion:
+    def _question(
+        self, row: Row, retrieved: Sequence[Passage], documents: Sequence[str], closed: Collection[str]
+    ) -> TrainingQuestion:
         example = row.example
         quotes = tuple(evidence.quote or example.answer for evidence in example.evidence)
-        gold = [self.finder.holding(document, quote) for quote in quotes for document in documents]
+        gold = [self.finder.holding(document, quote, without=closed) for quote in quotes for document in documents]
         return TrainingQuestion(
             row=row.id,
             question=example.question,

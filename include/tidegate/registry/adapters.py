@@ -73,8 +73,8 @@ def commit_adapter(
     place = keys.adapter_head(corpus)
 
     def applied(data: bytes) -> bool:
-        current = AdapterHead.from_bytes(data, key=place)
-        return current.op_id == head.op_id or (current.seq > head.seq and _follows(store, corpus, current, head))
+        current = ReadAdapterHead(AdapterHead.from_bytes(data, key=place), None)
+        return find_committed(store, corpus, current, head.op_id) is not None
 
     require_applied(advance(store, place, base.stored, head.to_bytes(), applied), f"adapter {digest[:12]}")
     reach("adapter-committed")
@@ -98,15 +98,13 @@ def place_adapter(store: ArtifactStore, corpus: str, key: str, folder: Path) -> 
     return folder
 
 
-def _follows(store: ArtifactStore, corpus: str, current: AdapterHead, wanted: AdapterHead) -> bool:
-    """Tell whether ``wanted`` is an ancestor of the current head."""
+def find_committed(store: ArtifactStore, corpus: str, head: ReadAdapterHead, op_id: str) -> str | None:
+    """Return the key of the adapter of an operation if it is the head or one of its ancestors, else None."""
     by_digest = {name.partition(".")[0]: name for name in store.children(keys.adapters(corpus))}
-    key: str | None = current.key
+    key: str | None = head.head.key if head.head else None
     while key is not None:
         manifest = read_adapter(store, corpus, key)
-        if manifest.op_id == wanted.op_id:
-            return True
-        if manifest.seq <= wanted.seq or manifest.parent is None:
-            return False
-        key = by_digest.get(manifest.parent)
-    return False
+        if manifest.op_id == op_id:
+            return key
+        key = by_digest.get(manifest.parent or "")
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from tidegate.core.errors import (
+    AdapterInvalidError,
     ConfigInvalidError,
+    ObjectCorruptError,
     TidegateError,
     TrainingDivergedError,
     TrainingOutOfMemoryError,
@@ -28,9 +31,17 @@ from tidegate.training.spec import TrainResult, TrainSpec
 EVENT, RESULT, FAILED = "EVENT ", "result.json", 3
 _MODULE = "tidegate.recipes.train_adapter"
 _STOP_SECONDS = 20
+_MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
 _TAIL_LINES = 20
 _FAILURES: dict[str, type[TidegateError]] = {
-    kind.code: kind for kind in (TrainingDivergedError, TrainingOutOfMemoryError, TrainingSpecInvalidError)
+    kind.code: kind
+    for kind in (
+        AdapterInvalidError,
+        ObjectCorruptError,
+        TrainingDivergedError,
+        TrainingOutOfMemoryError,
+        TrainingSpecInvalidError,
+    )
 }
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -41,24 +52,15 @@ def run_training(spec: TrainSpec, python: str | None, folder: Path, on_event: On
     """Run a job to its end and return its result; ``on_event`` receives every event of the job.
 
     The job ends when this process ends, however it ends. Raises ``TrainingStoppedError`` with the job's last lines if
-    it stopped without a result, or the typed failure that it reported.
+    it stopped without a result, ``TrainingOutOfMemoryError`` if the kernel killed it for want of memory, or the typed
+    failure that it reported.
     """
     path = folder / "spec.json"
     path.write_text(spec.model_dump_json(), encoding="utf-8")
-    interpreter = python or sys.executable
-    if not Path(interpreter).is_file():
-        raise ConfigInvalidError(f"training.python {interpreter!r} is not an interpreter on this worker")
     tail: deque[str] = deque(maxlen=_TAIL_LINES)
     failure: TidegateError | None = None
-    process = subprocess.Popen(
-        [interpreter, "-m", _MODULE, str(path)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=_environment(),
-        start_new_session=True,
-        preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call
-    )
+    killed_before = _killed_for_memory()
+    process = _started(python or sys.executable, path)
     try:
         for line in _lines(process.stdout):
             event = _event(line)
@@ -74,12 +76,29 @@ def run_training(spec: TrainSpec, python: str | None, folder: Path, on_event: On
         stop_group(process, _STOP_SECONDS)
     if failure:
         raise failure
+    if code == -signal.SIGKILL and _killed_for_memory() > killed_before:
+        tokens = spec.recipe.batch_tokens
+        raise TrainingOutOfMemoryError(f"the kernel killed the trainer for want of memory, with batch_tokens {tokens}")
     if code or not (spec.output / RESULT).is_file():
         said = "\n".join(tail) or "it said nothing"
         raise TrainingStoppedError(
             f"the trainer ended with {_ending(code)} before it was done; its last lines:\n{said}"
         )
     return TrainResult.model_validate_json((spec.output / RESULT).read_bytes())
+
+
+def _started(interpreter: str, spec: Path) -> subprocess.Popen[bytes]:
+    if not Path(interpreter).is_file():
+        raise ConfigInvalidError(f"training.python {interpreter!r} is not an interpreter on this worker")
+    return subprocess.Popen(
+        [interpreter, "-m", _MODULE, str(spec)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=_environment(),
+        start_new_session=True,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl call
+    )
 
 
 class TrainingLog:
@@ -126,6 +145,15 @@ def _event(line: str) -> dict[str, Any] | None:
         return None
     event = json.loads(line.removeprefix(EVENT))
     return dict(event)
+
+
+def _killed_for_memory() -> int:
+    """Return how many processes of this machine's or container's group the kernel has killed for want of memory."""
+    try:
+        events = _MEMORY_EVENTS.read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in events.splitlines() if line.startswith("oom_kill ")), 0)
 
 
 def _ending(code: int) -> str:
