@@ -63,6 +63,7 @@ def test_the_digest_is_that_of_all_that_decides_a_prompt(monkeypatch: pytest.Mon
         digest(renderer, passages=4),
         digest(replace(renderer, system="Answer!")),
         digest(replace(renderer, refusal="No.")),
+        digest(replace(renderer, cites=True)),
         digest(replace(renderer, shots=())),
         digest(replace(renderer, shots=(SHOT, SHOT))),
         digest(replace(renderer, shots=(replace(SHOT, answer="Bob"),))),
