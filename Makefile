@@ -38,7 +38,7 @@ test: $(INSTALLED_DEV) lint types ## lint, types and all tests but the slow ones
 	$(BIN)/pytest -m "not slow and not airflow" -n 2 --dist loadgroup
 	$(BIN)/pytest -m "airflow and not slow"
 
-test-slow: $(INSTALLED_DEV) ## kills at every write, long random histories, real data
+test-slow: $(INSTALLED_DEV) $(INSTALLED_SERVING) ## kills at every write, long histories, real data, real vLLM
 	$(BIN)/pytest -m "slow" -n 2 --dist loadgroup
 
 lint: $(INSTALLED_DEV) ## ruff

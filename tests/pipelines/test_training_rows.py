@@ -182,18 +182,11 @@ def test_a_page_is_shown_only_if_the_whole_audience_may_read_it(
     assert any("Alby-" in row for row in rows_of(found.train) - {"Alby-bank"}) == readable
 
 
-def test_two_corpora_in_one_store_share_nothing(
-    desk: TrainingDesk, tmp_path: Path, tiny_base_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "other").mkdir()
-    other = open_desk(tmp_path / "other", desk.store, prepared(tiny_base_model, monkeypatch), corpus="other")
-    for path in (tmp_path / "other").iterdir():
-        path.rename(path.with_name(f"north-{path.name}"))
-    other.refresh()
-    other.ask({row["id"]: row for row in (asked("Alby", "fee", evidence=["north-Alby.md"]), unanswerable("Borum"))})
+def test_two_corpora_in_one_store_share_nothing(desk: TrainingDesk, tmp_path: Path) -> None:
+    model = desk.workspace.config.base_model.model
+    other = open_desk(tmp_path / "other", desk.store, model, below="north/", corpus="other")
     assert shown(made(desk).train) == {f"{name}.md" for name in TRAINED}
-    assert all(name.startswith("north-") for name in shown(made(other).train))
-    assert rows_of(made(other).train) <= {"Alby-fee", "Borum-bank"}
+    assert shown(made(other).train) == {f"north/{name}.md" for name in TRAINED}
 
 
 def test_what_was_trained_on_names_exactly_the_rows_and_documents_of_the_file(desk: TrainingDesk) -> None:

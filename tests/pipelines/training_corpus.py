@@ -24,6 +24,7 @@ from tidegate.qa.importing import QaSource
 from tidegate.registry.adapters import commit_adapter, read_adapter_head
 from tidegate.registry.runs import Run
 from tidegate.training.base_model import find_base_model, prepare_base_model
+from tidegate.training.spec import TrainResult
 
 Row = dict[str, Any]
 HARBOURS = ("Alby", "Borum", "Calden", "Dorne", "Elvig", "Farsund", "Gresk", "Holmar")
@@ -53,6 +54,8 @@ SETTINGS: dict[str, Any] = {
     "prompt": {"passages": 2, "window_tokens": 64, "max_answer_tokens": 12},
 }
 """Sections of a corpus file for pages of this size; a chunk holds one section."""
+
+_PLANNED = ("settings", "renderer", "refusal", "audience", "counts")
 
 
 def value(harbour: str, fact: str) -> str:
@@ -117,7 +120,9 @@ class TrainingDesk:
     def write(self, **pages: str) -> None:
         """Write documents (``Alby`` is ``Alby.md``) and refresh the index."""
         for name, text in pages.items():
-            (self.folder / f"{name}.md").write_text(text)
+            path = self.folder / f"{name}.md"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
         self.refresh()
 
     def refresh(self) -> None:
@@ -143,8 +148,24 @@ class TrainingDesk:
             values[name] = _merged(values[name], changed)
         return replace(self, workspace=make_workspace(self.folder, self.store, **values))
 
+    def over(self, store: ArtifactStore) -> TrainingDesk:
+        """The same with another store, e.g. a copy."""
+        return replace(self, workspace=replace(self.workspace, store=store))
+
     def run(self, name: str = "run") -> Run:
         return Run(self.store, self.corpus, name)
+
+    def prepare(self, name: str = "run") -> TrainingPlan:
+        """Make and stage the rows of a run."""
+        return prepare(self.workspace, self.run(name))[0]
+
+    def train(self, name: str = "run") -> tuple[TrainResult, list[dict[str, Any]]]:
+        """Train what a run has prepared; return the result and the trainer's events."""
+        events: list[dict[str, Any]] = []
+        return train(self.workspace, self.run(name), events.append), events
+
+    def commit(self, name: str = "run") -> str:
+        return commit(self.workspace, self.run(name))
 
 
 def _merged(values: Any, changed: Any) -> Any:
@@ -160,11 +181,11 @@ def prepared(base_model: Path, patch: pytest.MonkeyPatch) -> str:
     return f"path:{base_model}"
 
 
-def open_desk(folder: Path, store: ArtifactStore, base_model: str, **settings: Any) -> TrainingDesk:
-    """Return the pages and rows of :data:`HARBOURS`, indexed and committed once."""
+def open_desk(folder: Path, store: ArtifactStore, base_model: str, below: str = "", **settings: Any) -> TrainingDesk:
+    """Return the pages and rows of :data:`HARBOURS`, indexed and committed once; ``below`` is a folder of the pages."""
     values = _merged({**SETTINGS, "training": TRAINING, "base_model": {"model": base_model}}, settings)
     desk = TrainingDesk(folder, make_workspace(folder, store, **values))
-    desk.write(**{harbour: page(harbour) for harbour in HARBOURS})
+    desk.write(**{f"{below}{harbour}": page(harbour) for harbour in HARBOURS})
     desk.ask(forty_rows())
     return desk
 
@@ -177,16 +198,12 @@ def commit_untrained(desk: TrainingDesk) -> str:
     manifest = AdapterManifest(
         corpus=desk.corpus,
         seq=head.head.seq + 1 if head.head else 1,
-        parent=head.head.adapter if head.head else None,
-        audience=("everyone",),
+        parent=plan.parent,
         recipe=plan.recipe.model_dump(mode="json"),
         versions={},
         rank=plan.recipe.lora.r,
         losses={},
         files={name: StoredFile(size=len(data), sha256=sha256_hex(data)) for name, data in files.items()},
-        **{
-            name: getattr(plan, name)
-            for name in ("op_id", "base_model", "dataset", "snapshot", "settings", "renderer", "refusal", "counts")
-        },
+        **{name: getattr(plan, name) for name in (*_PLANNED, "op_id", "base_model", "dataset", "snapshot")},
     )
     return commit_adapter(desk.store, head, manifest, files)

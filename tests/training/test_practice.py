@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -45,7 +46,7 @@ def lookups(*texts: str, absent: bool) -> set[tuple[str, str] | None]:
 def test_a_gap_is_a_number_or_a_code_span(text: str, answers: set[str]) -> None:
     found = gaps(text)
     assert None not in found
-    assert {answer.removesuffix(" and").removesuffix(" every").removesuffix(" on") for _, answer in found} == answers
+    assert {answer for _, answer in found} == answers
 
 
 @pytest.mark.parametrize(
@@ -73,14 +74,8 @@ def test_a_gap_question_is_a_sentence_of_the_passage_without_the_answer(words: l
     shown = question.split(": ", 1)[1].split()
     assert answer in text
     assert shown.count(GAP) == 1
-    gap = shown.index(GAP)
-    assert not any(answer in " ".join(part) for part in (shown[:gap], shown[gap + 1 :]))
-    assert is_found_in_order([*shown[:gap], *answer.split(), *shown[gap + 1 :]], text.replace("`", "").split())
-
-
-def is_found_in_order(wanted: list[str], words: list[str]) -> bool:
-    rest = iter(words)
-    return all(word.strip("`") in rest for word in wanted)
+    assert not [word for word in shown if answer in word]
+    assert {word for word in shown if word != GAP} <= {*text.split(), "."}
 
 
 def test_a_lookup_asks_for_a_cell_by_row_and_column_or_for_a_setting_by_name() -> None:
@@ -115,8 +110,7 @@ def test_a_context_practises_on_the_passages_as_they_are_shown() -> None:
     text = "| Plan | Price |\n|---|---|\n| Basic | 9 euros |"
     item = TrainingQuestion("r", "What does it cost?", "9 euros", ("| Basic | 9 euros |",), True, (passage(text),), ())
     kept = {"withheld_share": 0.0, "refusal_share": 0.0, "swapped_share": 1.0, "practice": 1}
-    settings_ = SETTINGS.__class__(**{**{name: getattr(SETTINGS, name) for name in SETTINGS.__slots__}, **kept})
-    (context,) = make_contexts([item], settings_)
+    (context,) = make_contexts([item], replace(SETTINGS, **kept))
     swapped, practised = context.branches
     assert (swapped.kind, practised.kind, practised.row) == ("swapped", "practice", "")
     assert practised.answer == swapped.answer != "9 euros"

@@ -30,9 +30,7 @@ def locate(text: str, quote: str) -> tuple[int, int] | None:
     wanted = words_of(quote)
     only_articles = _ARTICLES.issuperset(wanted)
     found = [
-        (word, match)
-        for match in _WORD.finditer(text)
-        if (word := _plain(match[0])) not in _ARTICLES or only_articles
+        (word, match) for match in _WORD.finditer(text) if (word := _plain(match[0])) not in _ARTICLES or only_articles
     ]
     at = _place([word for word, _ in found], wanted)
     return None if at is None else (found[at][1].start(), found[at + len(wanted) - 1][1].end())

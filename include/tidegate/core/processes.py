@@ -7,6 +7,8 @@ import ctypes
 import os
 import signal
 import subprocess
+from collections.abc import Iterable
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 
@@ -21,6 +23,24 @@ def signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> No
     """Send a signal to a process that leads its own group, and to all that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, and those that these have, as Linux knows them now."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            after_name = stat.read_text().rpartition(")")[2].split()
+            children.setdefault(int(after_name[1]), []).append(int(stat.parent.name))
+    found = children.get(pid, [])
+    return [*found, *(deeper for child in found for deeper in descendants(child))]
+
+
+def stop_processes(pids: Iterable[int], number: signal.Signals) -> None:
+    """Send a signal to each process that is still there."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
 
 
 def stop_group(process: subprocess.Popen[bytes], seconds: float) -> None:

@@ -33,17 +33,17 @@ class AccessConfig(Section):
 class RowsConfig(Section):
     """How training rows are made from questions."""
 
-    questions_per_context: int = Field(default=5, ge=1, le=16)
+    questions_per_context: int = Field(default=6, ge=1, le=16)
     """Questions that may share one set of passages."""
     repeats: int = Field(default=1, ge=1, le=20)
     """How often a question is asked, each time among other passages."""
     withheld_share: float = Field(default=0.05, ge=0, le=0.9)
     """Share of the contexts of answerable questions whose evidence is taken out; they must refuse."""
-    refusal_share: float = Field(default=0.25, ge=0, le=0.9)
+    refusal_share: float = Field(default=0.3, ge=0, le=0.9)
     """Share of refusals that is aimed at."""
     swapped_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the contexts whose answers are swapped for other values, in passage and answer alike."""
-    practice: int = Field(default=3, ge=0, le=8)
+    practice: int = Field(default=1, ge=0, le=8)
     """Questions per context that its passages ask of themselves: gaps in sentences, lookups in tables."""
     cite: bool = False
     """Whether an answer ends with the number of its passage."""

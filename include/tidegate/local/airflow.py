@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Self
 
 from tidegate.core.errors import LocalAirflowError
-from tidegate.core.processes import die_with_parent, signal_group
+from tidegate.core.processes import descendants, die_with_parent, signal_group, stop_processes
 from tidegate.local.api import AirflowApi
 
 USERS = {"admin": "admin", "ml_lead": "op", "data_engineer": "op"}
@@ -104,7 +104,8 @@ class LocalAirflow:
                 )
 
     def stop(self) -> None:
-        """Stop everything that was started, each by its own process group."""
+        """Stop all that was started: each by its own process group, and tasks, which lead groups of their own."""
+        started = [pid for process in self._processes.values() for pid in descendants(process.pid)]
         for process in self._processes.values():
             signal_group(process, signal.SIGTERM)
         deadline = time.monotonic() + _STOP_SECONDS
@@ -113,6 +114,7 @@ class LocalAirflow:
                 process.wait(max(0.1, deadline - time.monotonic()))
             signal_group(process, signal.SIGKILL)
             process.wait()
+        stop_processes(started, signal.SIGKILL)
         if self._processes:
             (self.state / "running.pid").unlink(missing_ok=True)
         self._processes.clear()

@@ -29,7 +29,8 @@ from tidegate.training.rows import TrainingQuestion, other_value
 
 ADAPTER = "adapter"
 """Name by which the generator knows the adapter that is measured."""
-_CHANGED_ROWS = 80
+_DEV_ROWS, _NEAR_ROWS, _CHANGED_ROWS = 80, 120, 80
+"""Rows at most: of dev for the choice of a prompt, of near misses, of changed values; drawn by the adapter's key."""
 _NUMBERS = "0123456789"
 
 StageProgress = Callable[[str], Progress]
@@ -104,7 +105,7 @@ class AdapterEvaluator:
         Raises ``ConfigInvalidError`` if the adapter was trained with another prompt than the settings give.
         """
         self._require_its_prompt()
-        dev = self._asked(self.source.rows("dev"))
+        dev = self._asked(self._drawn(self.source.rows("dev"), _DEV_ROWS))
         tried = {prompt.name: self._answers(dev, prompt, None, f"dev, {prompt.name}") for prompt in BASE_PROMPTS}
         judged = {name: summarise([item.judged for item in answers]) for name, answers in tried.items()}
         summaries = {name: slices["answerable"] for name, slices in judged.items() if "answerable" in slices}
@@ -133,6 +134,11 @@ class AdapterEvaluator:
                 next_action="train an adapter with the settings as they are, or evaluate with those of then",
             )
 
+    def _drawn(self, rows: Sequence[Row], most: int) -> list[Row]:
+        shuffled = list(rows)
+        random.Random(self.key).shuffle(shuffled)  # noqa: S311 - reproducible, not secret
+        return sorted(shuffled[:most], key=lambda row: row.id)
+
     def _asked(self, rows: Sequence[Row]) -> list[Asked]:
         shown = self.source.workspace.config.prompt.passages
         found = self.source.finder.find([row.example.question for row in rows], shown, without=self.source.closed(()))
@@ -141,7 +147,8 @@ class AdapterEvaluator:
     def _near_misses(self) -> list[Asked]:
         """Return answerable holdout rows with passages of other documents alone, none of which holds the answer."""
         shown = self.source.workspace.config.prompt.passages
-        rows = [row for row in self.source.rows("holdout") if row.example.answerable]
+        answerable = [row for row in self.source.rows("holdout") if row.example.answerable]
+        rows = self._drawn(answerable, _NEAR_ROWS)
         paths = {key: document.path for key, document in self.source.dataset.memory.documents.items()}
         asked = []
         closed = self.source.closed(())
