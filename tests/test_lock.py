@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from tests.conftest import ROOT
+from tidegate.core.training_config import TrainingConfig
 from tidegate.local.settings import load_settings
 
 BIN = Path(sys.executable).parent
@@ -148,7 +149,8 @@ def test_airflow_settings_are_as_astro_reads_them_and_name_what_the_code_uses() 
     for section, entries in sections.items():
         assert [entry.keys() - ASTRO_KEYS[section] for entry in entries] == [set()] * len(entries)
     settings = load_settings(path)
-    assert [pool.pool_name for pool in settings.pools] == [constant("task_defaults.py", "EMBED_POOL")]
+    default_pool = TrainingConfig().pool
+    assert [pool.pool_name for pool in settings.pools] == [constant("task_defaults.py", "EMBED_POOL"), default_pool]
     assert [entry.variable_name for entry in settings.variables] == [constant("steps.py", "STORE_VARIABLE")]
     assert [entry.conn_id for entry in settings.connections] == [constant("steps.py", "S3_CONNECTION")]
     assert all(pool.pool_slot > 0 and pool.pool_description for pool in settings.pools)

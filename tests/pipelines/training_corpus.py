@@ -16,7 +16,9 @@ from tidegate.core.canonical import sha256_hex
 from tidegate.core.examples import Split
 from tidegate.core.protocols import ArtifactStore
 from tidegate.core.records import StoredFile
-from tidegate.pipelines import training_plan, refresh_adapter, validate_qa
+from tidegate.pipelines import validate_qa
+from tidegate.pipelines.refresh_adapter import commit, train
+from tidegate.pipelines.training_plan import TrainingPlan, prepare
 from tidegate.pipelines.validate_qa import Loaded, Validated
 from tidegate.pipelines.workspace import Workspace
 from tidegate.qa.dataset import Dataset, Memory
@@ -192,7 +194,7 @@ def open_desk(folder: Path, store: ArtifactStore, base_model: str, below: str = 
 
 def commit_untrained(desk: TrainingDesk) -> str:
     """Commit an adapter without weights for the newest dataset, as if it had been trained; return its key."""
-    plan, _, _ = training_plan.prepare(desk.workspace, desk.run())
+    plan = desk.prepare("untrained")
     files = {"trained_on.json": plan.trained_on.to_bytes()}
     head = read_adapter_head(desk.store, desk.corpus)
     manifest = AdapterManifest(

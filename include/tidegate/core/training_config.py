@@ -158,7 +158,8 @@ class TrainingConfig(Section):
         if not isinstance(values, Mapping):
             return values
         preset = PRESETS.get(str(values.get("preset", "small")), {})
-        merged = {**preset, **values}
+        on_gpu = {"precision": "bfloat16"} if values.get("backend") == "unsloth" else {}
+        merged = {**on_gpu, **preset, **values}
         for name, nested in preset.items():
             if isinstance(nested, Mapping) and isinstance(values.get(name), Mapping):
                 merged[name] = {**nested, **values[name]}
