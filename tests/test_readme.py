@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from tests.conftest import ROOT
 
 WHOLE = {
+    "docs/examples",
     "tests",
     "benchmarks",
     "plugins",

@@ -175,7 +175,6 @@ def test_an_adapter_is_affected_when_a_row_that_it_learnt_changed(project: Proje
     assert forget == {**found, "rows": {"Alby-fee": "changed"}, "documents": ["Borum.md"]}
 
 
-@pytest.mark.slow
 def test_the_newest_adapter_is_measured_against_its_base_model(project: Project, cli: Call) -> None:
     found = cli("evaluate", "adapter", "--json", "--answers", "answers.jsonl")
     assert found.code == 0, found.err

@@ -187,7 +187,14 @@ def test_every_crash_point_of_the_code_is_explained_and_no_other() -> None:
         name for path in CODE for name in re.findall(r"^\s+reach\(\"([\w-]+)\"\)", path.read_text(), re.MULTILINE)
     }
     table = (DOCS / "guarantees.md").read_text().partition("## Crash points")[2].partition("\n## ")[0]
-    assert set(re.findall(r"^\| `?(K\d+|written|read-back|(?:dataset|adapter|checkpoint)-[a-z]+)`? \|", table, re.MULTILINE)) == points
+    assert (
+        set(
+            re.findall(
+                r"^\| `?(K\d+|written|read-back|(?:dataset|adapter|checkpoint)-[a-z]+)`? \|", table, re.MULTILINE
+            )
+        )
+        == points
+    )
     assert {"K1", "K14"} <= points
 
 

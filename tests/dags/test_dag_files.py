@@ -153,8 +153,8 @@ def callbacks(task: dict[str, Any]) -> dict[str, list[str]]:
     return {name.removesuffix("_callback"): calls for name, calls in task.items() if name.endswith("_callback")}
 
 
-def test_the_demo_corpus_has_three_dags_and_parsing_them_loads_nothing_heavy(parsed: dict[str, Any]) -> None:
-    pipelines = ("refresh_index", "promote_release", "validate_qa")
+def test_the_demo_corpus_has_four_dags_and_parsing_them_loads_nothing_heavy(parsed: dict[str, Any]) -> None:
+    pipelines = ("refresh_index", "promote_release", "validate_qa", "refresh_adapter")
     assert dags_of(parsed["plain"]).keys() == {f"{pipeline}.handbook" for pipeline in pipelines}
     assert [HEAVY & set(case["loaded"]) for case in parsed.values()] == [set()] * len(parsed)
     assert all("airflow" in case["loaded"] for case in parsed.values())
@@ -267,7 +267,7 @@ def test_a_corpus_file_that_cannot_be_used_has_a_dag_that_says_so_and_spares_the
     dags = dags_of(parsed[case])
     pipelines = ("refresh_index", "promote_release")
     sound = {f"{pipeline}.{corpus}" for pipeline in pipelines for corpus in ("handbook", "sound")}
-    assert dags.keys() == sound | {"validate_qa.handbook", "refresh_index.broken"}
+    assert dags.keys() == sound | {"validate_qa.handbook", "refresh_adapter.handbook", "refresh_index.broken"}
     dag = dags["refresh_index.broken"]
     assert "broken.yaml: " in dag["doc"]
     assert BROKEN.get(case, ("", ""))[1] in dag["doc"]

@@ -200,6 +200,10 @@ def test_rates_are_those_of_the_answers(desk: TrainingDesk) -> None:
         "adapter+RAG": {"new": Rate(15, 15), "old": Rate(0, 15), "refused": Rate(0, 15)},
     }
     assert "answer not in the passages" not in found.arms["base+RAG"]
+
+
+def test_rates_are_told_with_their_counts_and_intervals(desk: TrainingDesk) -> None:
+    found, _ = evaluated(desk)
     told = json.loads(json.dumps(found.as_json()))
     low, high = Rate(6, 8).interval
     assert told["arms"]["base+RAG"]["answerable"]["contained_match"] == {

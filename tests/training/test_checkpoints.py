@@ -146,7 +146,11 @@ def test_complete_names_size_and_digest_of_every_other_file(tmp_path: Path) -> N
 def test_a_kill_at_any_point_leaves_the_older_checkpoint_and_no_newer_one(tmp_path: Path) -> None:
     """Every process dies by its own SIGKILL; the last one passes all points."""
     found = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path), str(ROOT)], capture_output=True, text=True, check=True, env=os.environ
+        [sys.executable, "-c", KILLED, str(tmp_path), str(ROOT)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ,
     )
     points = [int(line) for line in found.stdout.split()]
     assert points == list(range(1, len(points) + 1))

@@ -87,7 +87,9 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Trainer:
 
 
 def test_events_are_handed_on_in_order_and_the_result_is_returned(trainer: Trainer) -> None:
-    says = "print('noise')\nfor step in range(300): say(event='step', step=step)\nprint('EVENTUALLY')\nsay(event='done')"
+    says = (
+        "print('noise')\nfor step in range(300): say(event='step', step=step)\nprint('EVENTUALLY')\nsay(event='done')"
+    )
     assert trainer.run(says + FINISH) == made_result(2.0)
     assert trainer.events == [*({"event": "step", "step": step} for step in range(300)), {"event": "done"}]
 
@@ -204,9 +206,7 @@ def test_a_listener_that_fails_stops_the_trainer(trainer: Trainer) -> None:
         (signal.SIGTERM, "as a task", DEAF + FOREVER),
     ],
 )
-def test_the_trainer_ends_with_who_started_it(
-    trainer: Trainer, number: signal.Signals, parent: str, says: str
-) -> None:
+def test_the_trainer_ends_with_who_started_it(trainer: Trainer, number: signal.Signals, parent: str, says: str) -> None:
     trainer.write(says)
     arguments = [sys.executable, "-c", PARENT, str(trainer.folder), str(ROOT), parent]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:

@@ -81,4 +81,3 @@ def test_the_same_losses_draw_the_same_picture_and_others_another() -> None:
     assert draw_losses(losses, dev, "handbook") == picture
     assert draw_losses(losses, [], "handbook") != picture
     assert draw_losses([(5, 2.0), (10, 0.5)], dev, "handbook") != picture
-

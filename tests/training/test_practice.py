@@ -15,7 +15,9 @@ from tidegate.training.practice import gap_question, lookup_question
 from tidegate.training.rows import TrainingQuestion, make_contexts
 
 GAP = "____"
-WORDS = st.sampled_from(["the", "pump", "runs", "for", "12", "30", "days", "at", "`make run`", "EUR", "1,250", "5.", "per"])
+WORDS = st.sampled_from(
+    ["the", "pump", "runs", "for", "12", "30", "days", "at", "`make run`", "EUR", "1,250", "5.", "per"]
+)
 TABLE = "| Plan | Price | Seats |\n|---|---|---|\n| Basic | EUR 9 | 5 |\n| Team | EUR 29 | 20 |"
 SETTING = "```yaml\nretry_limit: 5\nmode: strict  # or loose\n```"
 

@@ -50,4 +50,3 @@ def test_an_adapter_that_changes_nothing_is_refused(tiny_base_model: Path, tmp_p
     folder = write_adapter(tiny_base_model, tmp_path / "adapter", spread=0.0)
     with pytest.raises(AdapterInvalidError, match="answers 4 probes exactly as its base model does"):
         asked(tiny_base_model, folder, tmp_path)
-

@@ -231,7 +231,11 @@ def test_an_answer_that_stands_in_the_evidence_in_other_case_is_not_swapped_in_a
 
 
 def test_a_swap_leaves_no_other_answer_without_its_evidence() -> None:
-    shown = [Passage("a", "A", "Letters rest 5 days."), Passage("b", "B", "Post rests 5 days."), Passage("c", "C", "Wait 2.5 days.")]
+    shown = [
+        Passage("a", "A", "Letters rest 5 days."),
+        Passage("b", "B", "Post rests 5 days."),
+        Passage("c", "C", "Wait 2.5 days."),
+    ]
     branches = [Branch(row, "answered", f"How long do {row} rest?", "5 days") for row in ("letters", "post")]
     passages, (letters, post) = swap_answers(shown, branches, [], random.Random(0))
     assert holds(passages[0].text, f"Letters rest {letters.answer}")
