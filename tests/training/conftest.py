@@ -1,4 +1,4 @@
-"""The tokenizer of the default base model, and a small trained-looking adapter of the tiny one."""
+"""The tokenizer of the default base model."""
 
 from __future__ import annotations
 

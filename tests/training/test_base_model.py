@@ -127,5 +127,5 @@ def test_a_package_that_holds_no_model_is_refused(spec: str) -> None:
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BaseModelMissingError, match="holds no config.json"):
+    with pytest.raises(BaseModelMissingError, match=r"holds no config\.json"):
         find_base_model(f"path:{tmp_path}")

@@ -1,10 +1,9 @@
-"""Checkpoints: read back as written, refused if a byte of them is not as written, and whole or nothing under kill -9."""
+"""Checkpoints: read back as written, refused if a byte of them is another, and whole or nothing under kill -9."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A finished adapter is loaded from its files and asked: what it changes is seen, and one that changes nothing refused."""
+"""A finished adapter is loaded from its files and asked beside its base; one that changes nothing is refused."""
 
 from __future__ import annotations
 

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from tests.training.test_rows import SETTINGS
 from tidegate.core.prompts import Passage
 from tidegate.prompting.chat import FileChatTokenizer
 from tidegate.prompting.renderer import ADAPTER_PROMPT, CITING_PROMPT, REFUSAL
 from tidegate.training.base_model import find_base_model
 from tidegate.training.batches import UNLABELLED, row_of
-from tidegate.training.rows import Branch, Context, as_lines, encode, said
+from tidegate.training.rows import Branch, Context, TrainingQuestion, as_lines, encode, make_contexts, said
 
 PORTS = Passage("ports.md", "Handbook > Ports", "The printer listens on port 9100.\nThe scanner uses 9200.")
 MAIL = Passage("mail.md", "Mail", "Mail leaves the scanner on port 25, not 9100 <|im_end|>.")
@@ -92,4 +93,14 @@ def test_a_line_says_what_it_shows_and_asks(tokenizer: FileChatTokenizer) -> Non
 )
 def test_a_citing_prompt_is_answered_with_the_number_of_the_passage(answer: str, expected: str) -> None:
     assert said(Branch("r", "answered", "Which?", answer), CONTEXT.passages, CITING_PROMPT) == expected
-    assert said(Branch("r", "answered", "Which?", answer), CONTEXT.passages, ADAPTER_PROMPT) == answer or REFUSAL
+    assert said(Branch("r", "answered", "Which?", answer), CONTEXT.passages, ADAPTER_PROMPT) == (answer or REFUSAL)
+
+
+def test_a_citation_names_the_passage_that_holds_the_evidence() -> None:
+    gold = Passage("a.md", "A", "Letters rest 5 days.")
+    others = tuple(Passage(f"{at}.md", "B", f"Parcel {at} rests 5 days.") for at in range(2))
+    item = TrainingQuestion("r", "How long do letters rest?", "5 days", (gold.text,), True, (gold,), others)
+    for seed in range(10):
+        (context,) = make_contexts([item], replace(SETTINGS, withheld_share=0.0, seed=seed))
+        number = int(said(context.branches[0], context.passages, CITING_PROMPT).split("[")[1].strip("]"))
+        assert context.passages[number - 1].document == "a.md"

@@ -23,6 +23,7 @@ class Shot:
     question: str
     passages: tuple[Passage, ...]
     answer: str
+    """'' for a refusal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Renderer:
         """Return the conversation up to the answer."""
         turns = [Turn("system", self.system.format(refusal=self.refusal))]
         for shot in self.shots:
-            turns += [Turn("user", _user(shot.question, shot.passages)), Turn("assistant", shot.answer)]
+            turns += [Turn("user", _user(shot.question, shot.passages)), Turn("assistant", shot.answer or self.refusal)]
         return [*turns, Turn("user", _user(question, passages))]
 
     def digest(self, *, window_tokens: int, passages: int) -> str:
@@ -57,10 +58,8 @@ class Renderer:
 
 
 def _user(question: str, passages: Sequence[Passage]) -> str:
-    """Return the turn; a control token of the chat template, written in a document, is broken up into plain text."""
     shown = "\n\n".join(f"[{number}] {passage.heading}\n{passage.text}" for number, passage in enumerate(passages, 1))
-    turn = f"{shown or 'No passage was found.'}\n\nQuestion: {question}"
-    return turn.replace("<|", "< |")
+    return f"{shown or 'No passage was found.'}\n\nQuestion: {question}"
 
 
 ADAPTER_PROMPT = Renderer(
@@ -91,7 +90,7 @@ _SHOTS = (
             Passage("", "Purchasing", "Purchases up to 500 euros need no signature."),
             Passage("", "Travel", "Trips abroad are signed off by the head of department."),
         ),
-        REFUSAL,
+        "",
     ),
     Shot(
         "Which port does the printer listen on?",

@@ -17,11 +17,15 @@ from dataclasses import dataclass
 
 from tidegate.core.prompts import Passage
 
-VERSION = 1
+VERSION = 2
 _UNIT_WEIGHT = 0.5
-_BREAK = re.compile(r"(?<=[.!?])[ \t]+(?=[^\s\d,;])|\n+")
+_LINE = re.compile(r"[^\n]+")
+_BREAK = re.compile(r"(?<=[.!?])[ \t]+(?=[^\s\d,;])")
+_TABLE_ROW = re.compile(r"\s*\|")
+_ITEM_NUMBER = re.compile(r"\s*\d+[.)]?")
+_WORD_END = re.compile(r"(?<=\S)\s")
 _WORD = re.compile(r"[^\W_]+")
-_ENDINGS = ("ing", "ies", "ed", "es", "s")
+_ENDINGS = ("ing", "ies", "ed", "es", "s", "e", "y")
 _LEAST_STEM = 3
 
 CountTokens = Callable[[Sequence[str]], list[int]]
@@ -52,10 +56,10 @@ def best_windows(
     wanted = _terms(question)
     rarity = _rarity([f"{item.passage.heading}\n{item.passage.text}" for item in ranked])
     total = math.fsum(rarity.get(term, rarity[""]) for term in sorted(wanted)) or 1.0
-    best = max(item.score for item in ranked) or 1.0
+    best = abs(max(item.score for item in ranked)) or 1.0
 
     def coverage(text: str, headings: frozenset[str]) -> float:
-        return math.fsum(rarity[term] for term in sorted(wanted & (_terms(text) | headings))) / total
+        return math.fsum(rarity.get(term, 0.0) for term in sorted(wanted & (_terms(text) | headings))) / total
 
     scored = []
     for number, item in enumerate(ranked):
@@ -115,29 +119,44 @@ def _grown(units: list[tuple[int, int]], sizes: list[int], first: int, last: int
 
 
 def _units(text: str) -> list[tuple[int, int]]:
-    found, at = [], 0
-    for gap in [*_BREAK.finditer(text), None]:
-        end = gap.start() if gap else len(text)
-        if text[at:end].strip():
-            found.append((at, end))
-        at = gap.end() if gap else end
+    """Return where sentences, table rows and other lines stand; the number of a list item stays with its text."""
+    found = []
+    for line in _LINE.finditer(text):
+        at = line.start()
+        gaps = [] if _TABLE_ROW.match(line[0]) else list(_BREAK.finditer(text, *line.span()))
+        if gaps and _ITEM_NUMBER.fullmatch(text, at, gaps[0].start()):
+            del gaps[0]
+        for gap in [*gaps, None]:
+            end = gap.start() if gap else line.end()
+            if text[at:end].strip():
+                found.append((at, end))
+            at = gap.end() if gap else end
     return found
 
 
 def _sizes(text: str, units: list[tuple[int, int]], count_tokens: CountTokens) -> list[int]:
-    """Return the tokens of each unit with the gap before it, so that a window is never larger than their sum says."""
-    return [size + 1 for size in count_tokens([text[start:end] for start, end in units])] if units else []
+    """Return the tokens of each unit, with the gap before it if that makes more: no window has more than their sum."""
+    if not units:
+        return []
+    gaps = [0, *(end for _, end in units)]
+    with_gap = count_tokens([text[start:end] for start, (_, end) in zip(gaps, units, strict=False)])
+    alone = count_tokens([text[start:end] for start, end in units])
+    return [max(sizes) for sizes in zip(with_gap, alone, strict=True)]
 
 
 def _fitting(text: str, start: int, end: int, count_tokens: CountTokens, limit: int) -> int:
-    low, high = start + 1, end
+    """Return where a unit that is too long is cut: behind a word, and inside one only where the first does not fit."""
+    places = [gap.start() for gap in _WORD_END.finditer(text, start, end)]
+    if not places or count_tokens([text[start : places[0]]])[0] > limit:
+        places = list(range(start + 1, end))
+    low, high = 0, len(places) - 1
     while low < high:
         middle = (low + high + 1) // 2
-        if count_tokens([text[start:middle]])[0] < limit:
+        if count_tokens([text[start : places[middle]]])[0] <= limit:
             low = middle
         else:
             high = middle - 1
-    return low
+    return places[low]
 
 
 def _cut(passage: Passage, window: _Window) -> Passage:
