@@ -97,6 +97,16 @@ def test_a_training_file_shows_pages_of_the_training_split_alone(desk: TrainingD
     assert {branch["kind"] for line in found.dev for branch in line["branches"]}.isdisjoint({"swapped", "practice"})
 
 
+def test_passages_that_may_not_be_shown_make_room_for_those_that_may(desk: TrainingDesk) -> None:
+    finder = source_of(desk.under(retrieval={"top_k": 1}, prompt={"window_tokens": 16})).finder
+    question = FACTS["berths"][0].format("Gresk")
+    assert {passage.document for passage in finder.find([question], 4)[0]} == {"Gresk.md"}
+    (found,) = finder.find([question], 4, without={"Gresk.md"})
+    assert len({passage.document for passage in found}) == 1
+    assert "Gresk.md" not in {passage.document for passage in found}
+    assert max(finder.count_tokens([passage.text for passage in found])) <= 16
+
+
 def a_copy_that_no_row_is_about(desk: TrainingDesk) -> list[str]:
     """Its chunks occur in two documents, of which one is held out."""
     desk.write(old=page("Gresk") + "\n\n## More\n\nHere stood a mill once.\n")
