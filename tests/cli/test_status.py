@@ -33,6 +33,7 @@ def test_the_json_of_status(two_releases: list[str], cli: Call) -> None:
         "chunks": 2,
         "segments": 2,
         "quarantine": [{"document": "zero.md", "reason": "empty"}],
+        "adapter": None,
         "dataset": None,
         "qa": None,
     }
@@ -128,9 +129,13 @@ def test_a_person_reads_the_history_of_releases(two_releases: list[str], cli: Ca
 def test_verify_counts_what_it_read_back(two_releases: list[str], cli: Call) -> None:
     found = cli("verify")
     assert (found.code, found.err) == (0, "")
-    assert found.out == "documents: all right: 2 snapshots, 2 segments, 2 releases, 2 entries, 0 datasets read back\n"
+    assert (
+        found.out
+        == "documents: all right: 2 snapshots, 2 segments, 2 releases, 2 entries, 0 datasets, 0 adapters read back\n"
+    )
     assert cli("verify", "--json").json == {
-        "corpus": "documents", "snapshots": 2, "segments": 2, "releases": 2, "entries": 2, "datasets": 0, "ok": True,
+        "corpus": "documents", "snapshots": 2, "segments": 2, "releases": 2, "entries": 2, "datasets": 0,
+        "adapters": 0, "ok": True,
     }  # fmt: skip
 
 

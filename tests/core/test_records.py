@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tidegate.core.adapter_records import AdapterCounts, AdapterHead, AdapterManifest
 from tidegate.core.canonical import sha256_hex
 from tidegate.core.errors import ObjectCorruptError
 from tidegate.core.records import (
@@ -152,6 +153,36 @@ RECORDS: dict[str, Record] = {
         files={"train.jsonl": StoredFile(size=9, sha256=D)},
     ),
     "dataset_head": DatasetHead(seq=2, dataset=A, op_id=B),
+    "adapter_head": AdapterHead(seq=2, adapter=A, key=f"{A}.01234567", op_id=B),
+    "adapter": AdapterManifest(
+        corpus="handbook",
+        seq=2,
+        parent=A,
+        op_id=B,
+        base_model=BaseModelIdentity(id="SmolLM2-135M-Instruct", digest=A, tokenizer=B, chat_template=C),
+        dataset=A,
+        snapshot=B,
+        settings=C,
+        renderer=D,
+        refusal="The documents do not say.",
+        audience=("everyone",),
+        recipe={"backend": "trl", "epochs": 1},
+        versions={"code": C, "torch": "2.13.0"},
+        rank=16,
+        counts=AdapterCounts(
+            contexts=3,
+            answered=2,
+            swapped=1,
+            withheld=1,
+            unanswerable=1,
+            practice=2,
+            replayed=0,
+            tokens=900,
+            longest=400,
+        ),
+        losses={"dev": 0.5, "train": 0.25},
+        files={"adapter_model.safetensors": StoredFile(size=9, sha256=D)},
+    ),
     "trained_on": TrainedOn(dataset=A, snapshot=B, rows={"hb-1": C}, documents={"api/tides.md": D}),
 }
 

@@ -147,7 +147,7 @@ def test_an_old_adapter_is_retrained_for_few_changed_rows_and_for_none_not(train
         {"training": {"epochs": 2}},
         {"training": {"lora": {"r": 8}}},
         {"training": {"audience": ["staff"]}},
-        {"training": {"rows": {"refusal_share": 0.3}}},
+        {"training": {"rows": {"refusal_share": 0.4}}},
         {"training": {"rows": {"cite": True}}},
         {"prompt": {"passages": 4}},
         {"prompt": {"window_tokens": 32}},

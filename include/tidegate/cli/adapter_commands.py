@@ -6,6 +6,7 @@ import argparse
 import json
 import tempfile
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from tidegate.registry.runs import Run, run_name
 
 if TYPE_CHECKING:
     from tidegate.evaluation.answer_metrics import Rate, Summary
-    from tidegate.pipelines.evaluate_adapter import AdapterEvaluation
+    from tidegate.pipelines.evaluate_adapter import AdapterEvaluation, Answer
 
 
 def train(options: argparse.Namespace) -> int:
@@ -33,7 +34,7 @@ def train(options: argparse.Namespace) -> int:
     workspace = _workspace(options)
     found = decide(workspace)
     if not found.train and not options.anyway:
-        say(found.reason)
+        say(json.dumps({"adapter": None, "reason": found.reason}) if options.json else found.reason)
         return 0
     note(f"{found.reason}")
     run = Run(workspace.store, workspace.corpus, run_name(datetime.now(UTC), uuid.uuid4().hex))
@@ -69,6 +70,8 @@ def evaluate(options: argparse.Namespace) -> int:
     from tidegate.training.base_model import find_base_model
     from tidegate.training.machine import fitting_precision, processors
 
+    if options.answers:
+        _write_answers(Path(options.answers), [])
     workspace = _workspace(options)
     training, base = training_of(workspace.config), find_base_model(workspace.config.base_model.model)
     key = _chosen(workspace, options.adapter)
@@ -87,7 +90,7 @@ def evaluate(options: argparse.Namespace) -> int:
         found = AdapterEvaluator(source, generator, key, manifest, _progress).run()
     note_failures(source, found)
     if options.answers:
-        _write_answers(Path(options.answers), found)
+        _write_answers(Path(options.answers), list(found.answers.items()))
     if options.json:
         say(json.dumps(found.as_json()))
     else:
@@ -130,7 +133,7 @@ def _rate(rate: Rate | None) -> str:
     return f"{rate.value:.3f} [{low:.3f}, {high:.3f}] {rate.hits}/{rate.n}"
 
 
-def _write_answers(path: Path, found: AdapterEvaluation) -> None:
+def _write_answers(path: Path, found: Sequence[tuple[str, Sequence[Answer]]]) -> None:
     lines = [
         {
             "arm": arm,
@@ -141,7 +144,7 @@ def _write_answers(path: Path, found: AdapterEvaluation) -> None:
             "correct": item.judged.correct,
             "passages": [passage.as_json() for passage in item.asked.passages],
         }
-        for arm, answers in found.answers.items()
+        for arm, answers in found
         for item in answers
     ]
     try:

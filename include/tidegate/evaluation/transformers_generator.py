@@ -102,7 +102,9 @@ class TransformersGenerator:
             from peft import PeftModel
             from tokenizers import Tokenizer
             from transformers import AutoModelForCausalLM
+            from transformers.utils import logging as transformers_logging
 
+            transformers_logging.disable_progress_bar()
             torch.set_num_threads(self._threads)
             model = AutoModelForCausalLM.from_pretrained(
                 str(self._folder), dtype=getattr(torch, self._precision), local_files_only=True

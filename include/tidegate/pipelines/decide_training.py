@@ -97,7 +97,9 @@ def settings_digest(config: CorpusConfig) -> str:
         window_tokens=config.prompt.window_tokens, passages=config.prompt.passages
     )
     base = find_base_model(config.base_model.model).identity.model_dump(mode="json")
-    return digest_of({"training": decided, "prompt": prompt, "base_model": base, "access": config.access.model_dump()})
+    parts = {"access": config.access, "retrieval": config.retrieval}
+    named = {name: part.model_dump(mode="json") for name, part in parts.items()}
+    return digest_of({"training": decided, "prompt": prompt, "base_model": base, **named})
 
 
 def estimate(workspace: Workspace, tokens: int) -> Estimate:
@@ -193,6 +195,8 @@ def _speed_settings(config: CorpusConfig) -> dict[str, Any]:
         "batch_tokens": training.batch_tokens,
         "lora": [lora.r, *lora.targets, lora.quantization],
         "threads": training.threads,
+        "packing": training.packing,
+        "gradient_checkpointing": training.gradient_checkpointing,
     }
 
 

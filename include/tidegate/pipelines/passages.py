@@ -42,9 +42,14 @@ class PassageFinder:
         deep = settings.model_copy(update={"top_k": max(shown, _DEEP)}) if without else settings
         vectors = None if deep.mode == "sparse" else self.workspace.embedder.embed(questions)
         found = self._index.search(questions, vectors, deep)
+        closed = self._texts_of(frozenset(without))
         return [
             best_windows(
-                question, _allowed(hits, without)[:shown], self.count_tokens, limit=self.window_tokens, most=most
+                question,
+                _allowed(hits, without, closed)[:shown],
+                self.count_tokens,
+                limit=self.window_tokens,
+                most=most,
             )
             for question, hits in zip(questions, found, strict=True)
         ]
@@ -77,9 +82,10 @@ class PassageFinder:
         ]
 
 
-def _allowed(hits: Sequence[Hit], without: Collection[str]) -> list[RankedPassage]:
+def _allowed(hits: Sequence[Hit], without: Collection[str], closed: Collection[str]) -> list[RankedPassage]:
+    """Return hits of no document of ``without``, nor with a text that stands in one under another title."""
     return [
         RankedPassage(Passage(hit.document, hit.heading, hit.text), hit.score)
         for hit in hits
-        if not any(document in without for document in (hit.document, *hit.also_in))
+        if hit.text not in closed and not any(document in without for document in (hit.document, *hit.also_in))
     ]

@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, Field, ValidationError
+
 from tidegate.core.adapter_records import AdapterCounts
 from tidegate.core.canonical import canonical_json
 from tidegate.core.config import CorpusConfig
@@ -21,11 +23,13 @@ from tidegate.core.records import TrainedOn
 from tidegate.core.training_config import TrainingConfig
 from tidegate.indexing.snapshot import Snapshot
 from tidegate.pipelines.passages import PassageFinder
+from tidegate.pipelines.qa_documents import SnapshotDocuments
 from tidegate.pipelines.validate_qa import read_whole_dataset
 from tidegate.pipelines.workspace import Workspace
 from tidegate.prompting.chat import FileChatTokenizer
 from tidegate.prompting.renderer import ADAPTER_PROMPT, CITING_PROMPT, Renderer
-from tidegate.qa.dataset import Row
+from tidegate.qa.dataset import KnownDocument, Row
+from tidegate.registry.datasets import read_dataset
 from tidegate.training.rows import RowSettings, TrainingQuestion, as_lines, make_contexts
 
 EVERYONE = "everyone"
@@ -77,6 +81,13 @@ class RowSource:
         """The dataset."""
         return read_whole_dataset(self.workspace, self.dataset_digest)
 
+    @cached_property
+    def known(self) -> dict[str, KnownDocument]:
+        """The dataset's documents as they are named in the snapshot: a page may have moved since."""
+        store, corpus = self.workspace.store, self.workspace.corpus
+        then = read_dataset(store, corpus, self.dataset_digest).snapshot
+        return SnapshotDocuments(store, corpus, self.snapshot_digest, self.dataset.memory.documents, then).known
+
     def rows(self, split: Split) -> list[Row]:
         """Return the valid rows of a split, by id."""
         found = [row for row in self.dataset.rows if row.status == "valid" and self.dataset.splits.get(row.id) == split]
@@ -84,13 +95,13 @@ class RowSource:
 
     def closed(self, splits: Collection[str]) -> set[str]:
         """Return the documents whose text may not be shown: those of other splits, and those not all may read."""
-        held = {item.path for item in self.dataset.memory.documents.values() if item.split in splits}
+        held = {item.path for item in self.known.values() if item.split in splits}
         return held | unreadable(self.workspace.config, self.training.audience, self.finder.snapshot)
 
     def questions(self, rows: Sequence[Row], closed: Collection[str]) -> list[TrainingQuestion]:
         """Return rows with their evidence and what retrieval finds for them."""
         found = self.finder.find([row.example.question for row in rows], _FOUND, without=closed)
-        paths = {key: document.path for key, document in self.dataset.memory.documents.items()}
+        paths = {key: document.path for key, document in self.known.items()}
         return [
             self._question(
                 row, retrieved, [path for key in row.documents if (path := paths[key]) not in closed], closed
@@ -134,6 +145,8 @@ def make_files(source: RowSource) -> TrainingFiles:
     if not usable:
         raise TrainingSpecInvalidError(f"dataset {source.dataset_digest[:12]} gives no training row")
     contexts = make_contexts(usable, wanted)
+    if not contexts:
+        raise TrainingSpecInvalidError(f"retrieval finds no passage for a row of dataset {source.dataset_digest[:12]}")
     lines = list(as_lines(contexts, source.renderer, source.tokenizer))
     lines += _replayed(source, len(lines))
     watched = source.rows("dev")
@@ -180,16 +193,26 @@ def _replayed(source: RowSource, count: int) -> list[dict[str, Any]]:
         raise ConfigInvalidError(f"training.rows.replay {settings.replay!r} is not a file at {path}")
     most = round(count * settings.replay_share / (1 - settings.replay_share))
     lines = path.read_text(encoding="utf-8").splitlines()[:most]
-    return [_instruction(json.loads(line), source.tokenizer, f"{path.name}:{at}") for at, line in enumerate(lines, 1)]
+    return [_instruction(line, source.tokenizer, f"{path.name}:{at}") for at, line in enumerate(lines, 1)]
 
 
-def _instruction(values: Mapping[str, Any], tokenizer: ChatTokenizer, where: str) -> dict[str, Any]:
-    messages = values.get("messages")
-    if not isinstance(messages, list) or len(messages) < 2 or messages[-1].get("role") != "assistant":
-        raise ConfigInvalidError(f'{where}: a replayed row is {{"messages": [..., {{"role": "assistant", ...}}]}}')
-    prompt = tokenizer.encode_prompt([Turn(item["role"], item["content"]) for item in messages[:-1]])
-    answer = messages[-1]["content"]
-    branch = {"row": where, "kind": "replayed", "question": messages[-2]["content"], "answer": answer}
+class _Instruction(BaseModel):
+    messages: list[Turn] = Field(min_length=2)
+
+
+def _instruction(line: str, tokenizer: ChatTokenizer, where: str) -> dict[str, Any]:
+    try:
+        turns = _Instruction.model_validate_json(line).messages
+    except ValidationError as error:
+        turns = []
+        cause: ValidationError | None = error
+    else:
+        cause = None
+    if not turns or turns[-1].role != "assistant":
+        message = f'{where}: a replayed row is {{"messages": [..., {{"role": "assistant", "content": ...}}]}}'
+        raise ConfigInvalidError(message) from cause
+    prompt, answer = tokenizer.encode_prompt(turns[:-1]), turns[-1].content
+    branch = {"row": where, "kind": "replayed", "question": turns[-2].content, "answer": answer}
     return {
         "passages": [],
         "prefix": prompt[:-1],

@@ -48,6 +48,8 @@ def _copied(store: ArtifactStore, prefix: str, folder: Path) -> bool:
         files = json.loads(complete.data)
     except ValueError:
         return False
+    if any(Path(name).name != name for name in files):
+        return False  # not written by keep_checkpoint: nothing is put outside the folder
     folder.mkdir(parents=True, exist_ok=True)
     for name, described in files.items():
         stored = store.read(f"{prefix}/{name}")

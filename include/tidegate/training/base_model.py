@@ -45,7 +45,11 @@ class BaseModelFiles:
     @property
     def is_prepared(self) -> bool:
         """Whether set-up has finished with it: the identity is written last."""
-        return (self.prepared / IDENTITY).is_file()
+        identity = self.prepared / IDENTITY
+        if not identity.is_file():
+            return False
+        weights = [] if self.source.is_file() else [path.stat().st_mtime_ns for path in self.source.iterdir()]
+        return max(weights, default=0) <= identity.stat().st_mtime_ns
 
     @property
     def identity(self) -> BaseModelIdentity:
@@ -115,7 +119,9 @@ def _convert(source: Path, folder: Path) -> None:
     """Dequantise a GGUF file into bfloat16, in which it is trained, evaluated and served alike."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()
     place = {"gguf_file": source.name, "local_files_only": True}
     AutoTokenizer.from_pretrained(str(source.parent), **place).save_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from tidegate.core.prompts import Passage
 
 _SENTENCE = re.compile(r"(?<=[.!?])[ \t]+|\n+")
-_SPAN = re.compile(
-    r"`([^`\n]{2,40})`"
-    r"|(?<![\w.])((?:EUR |GBP |USD )?\d[\d.,:]*\d|\d)(?![\w])(?: (?:per cent|percent|[a-z]{3,9}))?"
+_UNIT = (
+    r"per cent|percent|(?:milli)?seconds?|minutes?|hours?|(?:working )?days?|weeks?|months?|years?|times|euros|people"
 )
+_SPAN = re.compile(rf"`([^`\n]{{2,40}})`|(?<![\w.])((?:EUR |GBP |USD )?\d[\d.,:]*\d|\d)(?![\w])(?: (?:{_UNIT})\b)?")
 _SETTING = re.compile(r"^\s*(?:[-*]\s+)?`?([A-Za-z][\w.-]{3,40})`?\s*[:=]\s+([^\s#|{\[][^#\n]{0,39}?)\s*(?:#.*)?$")
 _RULE = re.compile(r"^\|[\s|:-]+\|$")
 _GAP = "____"

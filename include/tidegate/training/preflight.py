@@ -92,7 +92,10 @@ def check_adapter(folder: Path, modules: Shapes, base_model_id: str, max_rank: i
     present = {path.name for path in folder.iterdir()}
     if present != {CONFIG, WEIGHTS}:
         raise AdapterInvalidError(f"an adapter is {CONFIG} and {WEIGHTS} alone, found: {', '.join(sorted(present))}")
-    config = json.loads((folder / CONFIG).read_bytes())
+    try:
+        config = json.loads((folder / CONFIG).read_bytes())
+    except ValueError as error:
+        raise AdapterInvalidError(f"{CONFIG} is not JSON: {error}") from error
     _check_config(config, base_model_id, max_rank)
     tensors = _tensors(folder / WEIGHTS)
     _check_shapes(tensors, modules, config)

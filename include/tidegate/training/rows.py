@@ -199,7 +199,8 @@ def swap_answers(
         new = [replace(item, text=_replaced(item.text, branch.answer, value)) for item in shown]
         changed = replace(branch, kind="swapped", answer=value)
         candidate = [*swapped[:at], changed, *swapped[at + 1 :]]
-        if new != shown and value != branch.answer and all(_stands(item, new) for item in candidate):
+        left = any(holds(item.text, branch.answer) for item in new)  # in other case or mark-up: the evidence, perhaps
+        if new != shown and not left and all(_stands(item, new) for item in candidate):
             shown, swapped = new, candidate
     return shown, swapped
 

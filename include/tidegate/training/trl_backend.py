@@ -153,9 +153,9 @@ class Job:
 
     def evaluation_is_due(self) -> bool:
         """Tell whether the loss on dev is to be measured now: at even distances, and at the end."""
-        step, total = self.position.step, len(self.plan)
-        every = max(LOG_STEPS, total // self.spec.recipe.evaluations // LOG_STEPS * LOG_STEPS)
-        return bool(self.dev) and (step == total or (step % every == 0 and total - step >= LOG_STEPS))
+        total, often = len(self.plan), self.spec.recipe.evaluations
+        due = {-(-total * at // often // LOG_STEPS) * LOG_STEPS for at in range(1, often)}
+        return bool(self.dev) and self.position.step in {*(step for step in due if step < total), total}
 
     def evaluated(self, loss: float, adapter: dict[str, torch.Tensor]) -> bool:
         """Note the loss on dev; return whether it has not improved for as long as early stopping allows."""
