@@ -94,6 +94,7 @@ USED_FROM_OUTSIDE = {
     "training/trl_trainer.py: compute_loss": "the trainer calls it",
     "training/trl_trainer.py: create_optimizer": "the trainer calls it",
     "training/trl_trainer.py: create_scheduler": "the trainer calls it",
+    "training/trl_trainer.py: on_step_begin": "the trainer calls it",
     "training/trl_trainer.py: on_step_end": "the trainer calls it",
     "training/trl_trainer.py: on_train_begin": "the trainer calls it",
     "local/vllm.py: LocalVllm": "the tests serve adapters with it, before a command does",

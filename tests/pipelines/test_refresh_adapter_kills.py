@@ -34,7 +34,7 @@ from tidegate.training.spec import TrainResult
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 KILLS, SEED = 10, 20
-MANY_STEPS = {"epochs": 10, "batch_tokens": 128, "checkpoint_minutes": 0.0001}
+MANY_STEPS = {"epochs": 25, "batch_tokens": 128, "checkpoint_minutes": 0.0001}
 LAUNCH = """
 import json, sys
 from pathlib import Path

@@ -72,7 +72,6 @@ class Job:
     tokens: int = 0
     slots: int = 0
     _window: list[float] = field(default_factory=list)
-    _stopped_early: bool = False
     _best: dict[str, torch.Tensor] = field(default_factory=dict)
 
     @cached_property
@@ -115,7 +114,7 @@ class Job:
         model = load_base_model(self.spec, device)
         trainer = make_trainer(self, model, lora_config(self.spec.recipe.lora), resumed)
         started = time.monotonic()
-        if first < len(self.plan):
+        if first < len(self.plan) and not self._is_stopped():
             trainer.train()
         seconds = time.monotonic() - started
         self._restore_best(trainer.model)
@@ -129,7 +128,7 @@ class Job:
             seconds=seconds,
             losses=self.position.losses,
             dev_losses=self.position.dev_losses,
-            stopped_early=self._stopped_early,
+            stopped_early=self._is_stopped(),
             best_step=self.position.best_step or self.position.step,
             device=device,
             versions={**{name: version(name) for name in _LIBRARIES}, "python": platform.python_version()},
@@ -166,9 +165,13 @@ class Job:
             self._best = {name: value.detach().clone() for name, value in adapter.items()}
         self.position = Position(step, self.position.losses, dev_losses, best_step if patience else 0)
         self.report({"event": "evaluated", "step": step, "dev_loss": round(loss, 4)})
-        since = sum(at > best_step for at, _ in dev_losses)
-        self._stopped_early = bool(patience) and since >= patience
-        return self._stopped_early
+        return self._is_stopped()
+
+    def _is_stopped(self) -> bool:
+        """Tell whether the loss on dev has not improved for as long as early stopping allows."""
+        patience, best_step = self.spec.recipe.early_stopping, self.position.best_step
+        since = sum(at > best_step for at, _ in self.position.dev_losses)
+        return bool(patience) and since >= patience
 
     def keep(
         self, adapter: dict[str, torch.Tensor], optimizer: dict[str, Any], random: dict[str, torch.Tensor]

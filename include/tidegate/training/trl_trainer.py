@@ -138,14 +138,19 @@ class _Steps(TrainerCallback):  # type: ignore[misc]
     def __init__(self, trainer: AnswerTrainer) -> None:
         self._trainer = trainer
         self._kept = self._started = time.monotonic()
+        self._random = dict(trainer._resumed.random) if trainer._resumed else {}
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
-        resumed = self._trainer._resumed
-        if resumed:
-            torch.set_rng_state(resumed.random["cpu"])
-            if "cuda" in resumed.random:
-                torch.cuda.set_rng_state(resumed.random["cuda"])
+        """Begin to measure time."""
         self._kept = self._started = time.monotonic()
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Put random numbers back to where a resumed job left them, after the loader has drawn its own."""
+        if self._random:
+            torch.set_rng_state(self._random["cpu"])
+            if "cuda" in self._random:
+                torch.cuda.set_rng_state(self._random["cuda"])
+            self._random = {}
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
