@@ -28,7 +28,8 @@ def model(tiny_base_model: Path) -> Any:
         model = get_peft_model(load_base_model(spec, "cpu"), lora_config(spec.recipe.lora))
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter.copy_(torch.randn_like(parameter) * 0.2)
+                if parameter.dim() == 2:  # sharp attention: what a token sees, and where, decides its loss
+                    parameter.copy_(torch.randn_like(parameter) * 0.5)
     return model.eval()
 
 
@@ -61,13 +62,13 @@ def alone(line: dict[str, Any]) -> list[Row]:
 def test_the_loss_of_a_question_is_that_of_an_ordinary_forward_pass(model: Any) -> None:
     row = row_of(context(random.Random(0), branches=1))
     assert row.labels.count(UNLABELLED) < len(row.labels)
-    assert loss(model, [row]) == pytest.approx(plain_loss(model, row), rel=TOLERANCE)
+    assert loss(model, [row]) == pytest.approx(plain_loss(model, row), abs=TOLERANCE)
 
 
 def test_questions_that_share_passages_have_the_losses_of_each_asked_alone(model: Any) -> None:
     line = context(random.Random(1), branches=4)
     wanted = mean([(plain_loss(model, row), weight(row)) for row in alone(line)])
-    assert loss(model, [row_of(line)]) == pytest.approx(wanted, rel=TOLERANCE)
+    assert loss(model, [row_of(line)]) == pytest.approx(wanted, abs=TOLERANCE)
 
 
 def test_padding_changes_no_loss(model: Any) -> None:
@@ -75,13 +76,13 @@ def test_padding_changes_no_loss(model: Any) -> None:
     rows = [row_of(line) for line in lines]
     assert len({len(row.tokens) for row in rows}) == 3
     wanted = mean([(loss(model, [row]), weight(row)) for row in rows])
-    assert loss(model, rows) == pytest.approx(wanted, rel=TOLERANCE)
+    assert loss(model, rows) == pytest.approx(wanted, abs=TOLERANCE)
 
 
 def test_packing_changes_no_loss(model: Any) -> None:
     rows = [row_of(context(random.Random(seed), branches=1)) for seed in range(5, 9)]
     wanted = mean([(plain_loss(model, row), weight(row)) for row in rows])
-    assert loss(model, rows, packed=True) == pytest.approx(wanted, rel=TOLERANCE)
+    assert loss(model, rows, packed=True) == pytest.approx(wanted, abs=TOLERANCE)
 
 
 def test_a_mask_of_ones_would_mix_packed_rows(model: Any) -> None:
@@ -91,7 +92,7 @@ def test_a_mask_of_ones_would_mix_packed_rows(model: Any) -> None:
     ones = torch.tril(torch.ones(1, 1, size, size, dtype=torch.bool))  # what a mask of ones is to a causal model
     with torch.no_grad():
         mixed = float(answer_loss(model, batch | {"attention_mask": ones}))
-    assert abs(mixed - loss(model, rows, packed=True)) > 10 * TOLERANCE
+    assert abs(mixed - loss(model, rows, packed=True)) > 100 * TOLERANCE
 
 
 def test_long_answers_do_not_outweigh_short_ones(model: Any) -> None:
@@ -101,7 +102,7 @@ def test_long_answers_do_not_outweigh_short_ones(model: Any) -> None:
     long, short = alone(line)
     assert (weight(long), weight(short)) == (pytest.approx(8), pytest.approx(2))
     wanted = 0.8 * plain_loss(model, long) + 0.2 * plain_loss(model, short)
-    assert loss(model, [row_of(line)]) == pytest.approx(wanted, rel=TOLERANCE)
+    assert loss(model, [row_of(line)]) == pytest.approx(wanted, abs=TOLERANCE)
 
 
 def test_four_bits_without_a_gpu_are_refused_with_what_is_valid(tiny_base_model: Path) -> None:

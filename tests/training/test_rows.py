@@ -127,6 +127,7 @@ def test_every_question_is_asked_as_often_as_wanted(questions: list[TrainingQues
         elif item.gold:
             assert answered[item.row] <= chosen.repeats <= total[item.row]
             assert chosen.withheld_share or answered[item.row] == chosen.repeats
+            assert chosen.refusal_share or total[item.row] == chosen.repeats
 
 
 @settings(max_examples=150, deadline=None)

@@ -88,7 +88,8 @@ def evaluate(options: argparse.Namespace) -> int:
         )
         manifest = read_adapter(workspace.store, workspace.corpus, key)
         found = AdapterEvaluator(source, generator, key, manifest, _progress).run()
-    note_failures(source, found)
+    if key == newest_adapter(workspace.store, workspace.corpus).key:
+        note_failures(source, found)
     if options.answers:
         _write_answers(Path(options.answers), list(found.answers.items()))
     if options.json:

@@ -63,7 +63,7 @@ def commit(workspace: Workspace, run: Run) -> str:
     """Check the trained adapter once more, store it with all that made it, and move the head; return its key."""
     plan, store, corpus = load_plan(run), workspace.store, workspace.corpus
     head = read_adapter_head(store, corpus)
-    earlier = find_committed(store, corpus, head, plan.op_id)
+    earlier = find_committed(store, corpus, head, plan.op_id, plan.parent)
     if earlier:
         return earlier  # an earlier try got this far
     if (head.head.adapter if head.head else None) != plan.parent:

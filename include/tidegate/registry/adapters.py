@@ -74,7 +74,7 @@ def commit_adapter(
 
     def applied(data: bytes) -> bool:
         current = ReadAdapterHead(AdapterHead.from_bytes(data, key=place), None)
-        return find_committed(store, corpus, current, head.op_id) is not None
+        return find_committed(store, corpus, current, head.op_id, manifest.parent) is not None
 
     require_applied(advance(store, place, base.stored, head.to_bytes(), applied), f"adapter {digest[:12]}")
     reach("adapter-committed")
@@ -98,13 +98,19 @@ def place_adapter(store: ArtifactStore, corpus: str, key: str, folder: Path) -> 
     return folder
 
 
-def find_committed(store: ArtifactStore, corpus: str, head: ReadAdapterHead, op_id: str) -> str | None:
-    """Return the key of the adapter of an operation if it is the head or one of its ancestors, else None."""
+def find_committed(
+    store: ArtifactStore, corpus: str, head: ReadAdapterHead, op_id: str, parent: str | None
+) -> str | None:
+    """Return the key of an operation's adapter if it is the head, or an ancestor on the same parent, else None.
+
+    On another parent it is made anew: settings that come back make their adapter the newest again.
+    """
     by_digest = {name.partition(".")[0]: name for name in store.children(keys.adapters(corpus))}
     key: str | None = head.head.key if head.head else None
     while key is not None:
         manifest = read_adapter(store, corpus, key)
-        if manifest.op_id == op_id:
+        newest = head.head is not None and key == head.head.key
+        if manifest.op_id == op_id and (newest or manifest.parent == parent):
             return key
         key = by_digest.get(manifest.parent or "")
     return None
