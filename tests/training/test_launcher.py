@@ -204,6 +204,7 @@ def test_a_listener_that_fails_stops_the_trainer(trainer: Trainer) -> None:
         (signal.SIGTERM, "as a task", FOREVER),
         (signal.SIGTERM, "as a task", DEAF + FOREVER),
     ],
+    ids=["killed", "terminated", "stopped as a task", "stopped as a task and deaf"],
 )
 def test_the_trainer_ends_with_who_started_it(trainer: Trainer, number: signal.Signals, parent: str, says: str) -> None:
     trainer.write(says)

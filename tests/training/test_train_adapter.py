@@ -142,6 +142,7 @@ raise SystemExit(main())
             marks=pytest.mark.slow,
         ),
     ],
+    ids=["not a number", "out of memory"],
 )
 def test_a_failure_stops_with_its_reason_and_publishes_nothing(
     tiny_base_model: Path,
