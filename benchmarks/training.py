@@ -20,6 +20,8 @@ from tidegate.training.trl_backend import Job
 
 _SHARED, _PROMPT, _ANSWER = (260, 340), (14, 34), (2, 12)
 """Fewest and most tokens of passages, question and answer."""
+_LAYERS = 30
+"""Of the base model."""
 _WARMUP = 0.05
 _MAX_GRADIENT_NORM = 1.0
 
@@ -46,7 +48,7 @@ def _bare_loop(spec: TrainSpec) -> float:
     torch.set_num_threads(recipe.threads)
     rows = read_rows(spec.train)
     plan = plan_steps([len(row.tokens) for row in rows], batch_tokens=recipe.batch_tokens, epochs=1, seed=recipe.seed)
-    model = get_peft_model(load_base_model(spec, "cpu"), lora_config(recipe.lora))
+    model = get_peft_model(load_base_model(spec, "cpu"), lora_config(recipe.lora, _LAYERS))
     parameters = [value for value in model.parameters() if value.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate)
     model.train()
@@ -70,7 +72,7 @@ def _spec(folder: Path, contexts: int) -> TrainSpec:
             "".join(json.dumps(line) + "\n" for line in (lines if name[0] == "t" else lines[:0]))
         )
     targets = resolved_targets(("all-linear",), linear_modules(base.folder))
-    shape = LoraShape(r=16, alpha=32, dropout=0.0, targets=targets, rslora=False, quantization="none")
+    shape = LoraShape(r=16, alpha=32, dropout=0.0, targets=targets, skip_layers=0, rslora=False, quantization="none")
     recipe = Recipe(
         backend="trl", lora=shape, precision=fitting_precision("auto"), epochs=1, learning_rate=1e-3,
         warmup_share=_WARMUP, batch_tokens=1280, max_length=1024, packing=False, gradient_checkpointing=False,

@@ -116,6 +116,16 @@ def test_fresh_failures_are_those_of_this_adapter_that_stand_and_were_not_traine
     assert decide(trained.workspace).figures["fresh failures"] == 2
 
 
+def test_a_learnt_page_that_the_audience_may_not_read_any_more_asks_for_training(trained: TrainingDesk) -> None:
+    trained.write(Alby=f"---\ngroups: board\n---\n{page('Alby')}")
+    trained.ask(forty_rows())
+    found = decide(trained.workspace)
+    said = "1 learnt page may not be read by everyone any more, such as Alby.md"
+    assert found == Decision(True, said, {"closed pages": 1})
+    commit_untrained(trained)
+    assert not decide(trained.workspace).train
+
+
 @pytest.mark.parametrize("note", [b'{"adapter": "another", "rows": ["Alby-new"]}', b"{", b"[1]"])
 def test_a_note_of_failures_that_is_of_another_adapter_or_damaged_says_nothing(
     note: bytes, trained: TrainingDesk

@@ -147,7 +147,7 @@ def units_of(number: int) -> dict[str, object]:
         ("Stop! Why? Because.", ["Stop!", "Why?", "Because."]),
         ("- one\n- two\n\n```\n  run x\n```\n", ["- one", "- two", "```", "  run x", "```"]),
         ("1. Do this.\n2. Do that.", ["1. Do this.", "2. Do that."]),
-        ("| a | b |\n|---|---|\n| Say it. Stop. | no |", ["| a | b |", "|---|---|", "| Say it. Stop. | no |"]),
+        ("| a | b |\n|---|---|\n| Say it. Stop. | no |", ["| a | b |\n|---|---|", "| Say it. Stop. | no |"]),
     ],
 )
 def test_units_are_sentences_list_items_table_rows_and_lines(text: str, units: list[str]) -> None:
@@ -178,7 +178,50 @@ TABLE = "| device | port |\n|---|---|\n| scanner | 21 |\n| printer | 9100 |\n| m
 def test_the_row_of_a_table_that_matches_is_shown_first() -> None:
     question = "What does the printer listen on?"
     assert shown(question, ranked(TABLE), **units_of(1))[0] == "| printer | 9100 |"
-    assert shown(question, ranked(TABLE), **units_of(2))[0] == "| printer | 9100 |\n| mailbox | 25 |"
+
+
+HEAD = "| device | port |\n|---|---|"
+
+
+@pytest.mark.parametrize(
+    ("number", "window"),
+    [
+        (1, "| printer | 9100 |"),
+        (2, f"{HEAD}\n| printer | 9100 |"),
+        (3, f"{HEAD}\n| printer | 9100 |\n| mailbox | 25 |"),
+        (4, TABLE),
+    ],
+)
+def test_a_window_that_starts_below_the_head_of_its_table_carries_the_head_while_it_fits(
+    number: int, window: str
+) -> None:
+    assert shown("printer", ranked(TABLE), **units_of(number))[0] == window
+
+
+def test_a_window_that_starts_behind_a_table_carries_no_head() -> None:
+    assert shown("closing", ranked(f"{TABLE}\n\nThe closing words. More."), **units_of(2))[0] == (
+        "The closing words. More."
+    )
+
+
+def test_the_window_around_a_quote_carries_the_head_of_its_table() -> None:
+    place = TABLE.index("9100")
+    units = units_of(2)
+    found = window_around(Passage("a.md", "", TABLE), place, place + 4, units["count"], units["limit"])
+    assert found == Passage("a.md", "", f"{HEAD}\n| printer | 9100 |")
+
+
+@pytest.mark.parametrize(
+    ("heading", "text", "found"),
+    [
+        ("Office > Ports", "## Ports\n\nPort 21. Port 22.", "Port 21. Port 22."),
+        ("Office > Ports", "## Cables\n\nPort 21.", "## Cables\n\nPort 21."),
+        ("Office > Ports", "Port 21.\n## Ports\nPort 22.", "Port 21.\n## Ports\nPort 22."),
+        ("Office > Ports", "## Ports", "## Ports"),
+    ],
+)
+def test_a_first_heading_that_the_title_path_repeats_is_left_out(heading: str, text: str, found: str) -> None:
+    assert shown("port", ranked(text, headings=[heading]), **units_of(9)) == [found]
 
 
 def test_a_sentence_that_matches_wins_over_a_passage_that_ranks_a_little_better() -> None:

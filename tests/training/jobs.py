@@ -10,7 +10,15 @@ from typing import Any
 from tidegate.training.spec import LoraShape, Recipe, TrainSpec
 
 LINEAR = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
-LORA = {"r": 4, "alpha": 8, "dropout": 0.0, "targets": LINEAR, "rslora": False, "quantization": "none"}
+LORA = {
+    "r": 4,
+    "alpha": 8,
+    "dropout": 0.0,
+    "targets": LINEAR,
+    "skip_layers": 0,
+    "rslora": False,
+    "quantization": "none",
+}
 RECIPE = {
     "backend": "trl",
     "precision": "float32",
@@ -27,6 +35,8 @@ RECIPE = {
     "seed": 0,
 }
 END = 2
+LAYERS = 2
+"""Of the tiny base model."""
 
 
 def context(draw: random.Random, branches: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.jobs import context, make_spec
+from tests.training.jobs import LAYERS, context, make_spec
 from tidegate.core.errors import TrainingSpecInvalidError
 from tidegate.training.batches import UNLABELLED, Row, collate, row_of
 from tidegate.training.model import answer_loss, load_base_model, lora_config
@@ -25,7 +25,7 @@ def model(tiny_base_model: Path) -> Any:
     spec = make_spec(tiny_base_model, tiny_base_model, precision="float32")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        model = get_peft_model(load_base_model(spec, "cpu"), lora_config(spec.recipe.lora))
+        model = get_peft_model(load_base_model(spec, "cpu"), lora_config(spec.recipe.lora, LAYERS))
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.dim() == 2:  # sharp attention: what a token sees, and where, decides its loss

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.training.test_rows import SETTINGS
 from tidegate.core.prompts import Passage
-from tidegate.training.practice import gap_question, lookup_question
+from tidegate.training.practice import gap_question, lookup_question, practice_questions
 from tidegate.training.rows import TrainingQuestion, make_contexts
 
 GAP = "____"
@@ -96,12 +96,34 @@ def test_a_lookup_asks_for_a_cell_by_row_and_column_or_for_a_setting_by_name() -
     }
 
 
-def test_a_lookup_of_a_name_that_no_passage_holds_is_refused() -> None:
+def test_a_lookup_of_what_no_passage_holds_is_refused() -> None:
     found = lookups(TABLE, SETTING, "| Room | Size |\n|---|---|\n| R14 | 9 |", absent=True) - {None}
     assert found
     assert {answer for _, answer in found} == {""}
-    names = ("Basic", "Team", "retry_limit", "R14")
-    assert not [question for question, _ in found if any(name in question for name in names)]
+    held = [("Basic", "price"), ("Basic", "seats"), ("Team", "price"), ("Team", "seats"), ("R14", "size")]
+    assert not [question for question, _ in found for row, column in held if row in question and column in question]
+    assert not [question for question, _ in found if "retry_limit" in question]
+    known = [question for question, _ in found if any(row in question for row, _ in held)]
+    assert {("R14" in question, "size" in question) for question in known} == {(True, False), (False, True)}
+
+
+def test_practice_looks_up_misses_and_fills_gaps_in_turn() -> None:
+    shown = [passage(TABLE), passage("Doors of the hall open at 08:30 and close at 17:05 every day.")]
+    made = practice_questions(shown, 3, random.Random(3))
+    assert [answer == "" for _, answer in made] == [False, True, False]
+    assert [GAP in question for question, _ in made] == [False, False, True]
+
+
+@given(st.lists(WORDS, max_size=30), st.integers(0, 8), st.integers(0, 100))
+def test_practice_never_asks_a_question_twice_and_no_more_than_wanted(words: list[str], most: int, seed: int) -> None:
+    made = practice_questions([passage(TABLE), passage(" ".join(words))], most, random.Random(seed))
+    assert len({question for question, _ in made}) == len(made)
+    assert len(made) == most or most > 4  # four cells at least can be asked for
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["The pump rests for a while."]])
+def test_passages_that_ask_nothing_give_no_practice(texts: list[str]) -> None:
+    assert practice_questions([passage(text) for text in texts], 4, random.Random(0)) == []
 
 
 def test_prose_and_a_table_cut_off_from_its_header_are_not_looked_up() -> None:

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tests.training.jobs import LINEAR, make_recipe
+from tests.training.jobs import LAYERS, LINEAR, make_recipe
 from tidegate.core.errors import AdapterInvalidError, TrainingSpecInvalidError
 from tidegate.training.preflight import (
     CONFIG,
     WEIGHTS,
     check_adapter,
     check_recipe,
+    layers_of,
     linear_modules,
     resolved_targets,
 )
@@ -72,6 +73,8 @@ def test_the_linear_modules_are_those_of_the_layers_with_their_shapes(tiny_base_
     assert modules["model.layers.1.self_attn.k_proj"] == (16, 32)
     assert modules["model.layers.0.mlp.down_proj"] == (32, 64)
     assert resolved_targets(["all-linear"], modules) == LINEAR
+    assert layers_of(modules) == LAYERS
+    assert layers_of({}) == 0
 
 
 def test_targets_are_sorted_and_named_once() -> None:
@@ -109,6 +112,28 @@ def test_the_largest_that_is_allowed_is_trained() -> None:
     recipe = make_recipe(lora={"r": 64}, max_length=100)
     check_recipe(recipe, [100], {"max_position_embeddings": 100}, max_rank=64)
     check_recipe(recipe, [100], {}, max_rank=64)
+
+
+@pytest.mark.parametrize(("layers", "fits"), [([0], True), ([0, 1], True), ([1], False), ([], False), (None, True)])
+def test_only_layers_that_are_to_be_adapted_may_have_tensors(
+    adapter: Path, layers: list[int] | None, fits: bool
+) -> None:
+    (adapter / CONFIG).write_text(json.dumps(CONFIG_VALUES | {"layers_to_transform": layers}))
+    if fits:
+        assert check(adapter).rank == RANK
+    else:
+        with pytest.raises(AdapterInvalidError, match=r"are not in the base model|belongs to no target module"):
+            check(adapter)
+
+
+def test_a_layer_that_was_to_be_adapted_and_was_not_is_missed(adapter: Path) -> None:
+    modules = MODULES | {"model.layers.1.mlp.up_proj": (12, 6)}
+    assert layers_of(modules) == 2
+    (adapter / CONFIG).write_text(json.dumps(CONFIG_VALUES | {"layers_to_transform": [0]}))
+    assert check_adapter(adapter, modules, BASE, 8).rank == RANK
+    (adapter / CONFIG).write_text(json.dumps(CONFIG_VALUES | {"layers_to_transform": [0, 1]}))
+    with pytest.raises(AdapterInvalidError, match=r"layers\.1\.mlp\.up_proj\.lora_A\.weight is missing \(2 in all\)"):
+        check_adapter(adapter, modules, BASE, 8)
 
 
 def test_facts_of_an_adapter_are_its_rank_size_and_update(adapter: Path) -> None:

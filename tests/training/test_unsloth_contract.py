@@ -33,8 +33,9 @@ def spec_of(preset: str, folder: Path = Path("job"), **changes: object) -> Train
     """Return a job with a preset's settings."""
     training = TrainingConfig.model_validate({"preset": preset, "backend": "unsloth", "precision": "bfloat16"})
     values = {name: getattr(training, name) for name in Recipe.model_fields if name not in ("lora", "threads")}
-    lora = {name: getattr(training.lora, name) for name in LoraShape.model_fields}
-    recipe = Recipe(**{**values, "threads": 2, "lora": LoraShape(**{**lora, "targets": ("q_proj",)}), **changes})
+    lora = training.lora.model_dump(exclude={"targets", "skipped_share"})
+    shape = LoraShape(**lora, targets=("q_proj",), skip_layers=0 if preset == "large" else 10)
+    recipe = Recipe(**{**values, "threads": 2, "lora": shape, **changes})
     return TrainSpec(
         recipe=recipe,
         base_model=Path("models/llama"),
@@ -239,10 +240,12 @@ def test_an_item_is_an_optimizer_step_in_one_line_where_rows_are_packed() -> Non
 
 def test_the_presets_say_what_unsloth_is_given() -> None:
     large, small = spec_of("large"), spec_of("small")
-    model, lora = unsloth_backend.model_arguments(large), unsloth_backend.lora_arguments(large)
+    model, lora = unsloth_backend.model_arguments(large), unsloth_backend.lora_arguments(large, 30)
     assert (model["model_name"], model["dtype"], model["max_seq_length"]) == ("models/llama", "bfloat16", 4096)
     assert (model["use_gradient_checkpointing"], lora["use_gradient_checkpointing"]) == ("unsloth", "unsloth")
     assert (lora["r"], lora["lora_alpha"], lora["target_modules"], lora["bias"]) == (64, 128, ["q_proj"], "none")
+    assert lora["layers_to_transform"] is None
+    assert unsloth_backend.lora_arguments(small, 30)["layers_to_transform"] == list(range(10, 30))
     given = unsloth_backend.trainer_arguments(large)
     assert (given["packing"], given["padding_free"], given["load_best_model_at_end"]) == (True, True, True)
     assert (given["learning_rate"], given["lr_scheduler_type"], given["warmup_steps"]) == (2e-4, "cosine", 0.05)

@@ -15,7 +15,7 @@ class PromptConfig(Section):
     """What a prompt shows; one for training, evaluation and serving."""
 
     passages: int = Field(default=3, ge=1, le=20)
-    window_tokens: int = Field(default=96, ge=16)
+    window_tokens: int = Field(default=64, ge=16)
     """Largest passage, in the base model's tokens, without its headings."""
     max_answer_tokens: int = Field(default=48, ge=1)
     """Where generation stops."""
@@ -33,7 +33,7 @@ class AccessConfig(Section):
 class RowsConfig(Section):
     """How training rows are made from questions."""
 
-    questions_per_context: int = Field(default=6, ge=1, le=16)
+    questions_per_context: int = Field(default=10, ge=1, le=16)
     """Questions that may share one set of passages."""
     repeats: int = Field(default=1, ge=1, le=20)
     """How often a question is asked, each time among other passages."""
@@ -43,7 +43,7 @@ class RowsConfig(Section):
     """Share of refusals that is aimed at."""
     swapped_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the contexts whose answers are swapped for other values, in passage and answer alike."""
-    practice: int = Field(default=1, ge=0, le=8)
+    practice: int = Field(default=8, ge=0, le=8)
     """Questions per context that its passages ask of themselves: gaps in sentences, lookups in tables."""
     cite: bool = False
     """Whether an answer ends with the number of its passage."""
@@ -61,6 +61,8 @@ class LoraConfig(Section):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: tuple[str, ...] = ("all-linear",)
     """Names of the base model's linear modules, or ``all-linear``."""
+    skipped_share: float = Field(default=0.34, ge=0, lt=1)
+    """Share of the layers, counted from the input, that get no adapter: no gradient has to be carried down to them."""
     rslora: bool = False
     """Scale by alpha / sqrt(r) instead of alpha / r (Kalajdzievski 2023)."""
     quantization: Literal["none", "nf4"] = "none"
@@ -90,7 +92,7 @@ class DecideConfig(Section):
 
 
 _LARGE: Mapping[str, Any] = {
-    "lora": {"r": 64, "alpha": 128},
+    "lora": {"r": 64, "alpha": 128, "skipped_share": 0.0},
     "rows": {"questions_per_context": 1, "practice": 0},
     "epochs": 3,
     "learning_rate": 2e-4,

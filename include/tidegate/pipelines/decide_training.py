@@ -14,6 +14,8 @@ from tidegate.core.errors import BudgetExceededError, ConfigInvalidError, Datase
 from tidegate.core.protocols import ArtifactStore
 from tidegate.core.records import TrainedOn
 from tidegate.core.training_config import TrainingConfig
+from tidegate.indexing.snapshot import Snapshot
+from tidegate.pipelines.training_rows import unreadable
 from tidegate.pipelines.validate_qa import read_whole_dataset
 from tidegate.pipelines.workspace import Workspace
 from tidegate.prompting.renderer import ADAPTER_PROMPT, CITING_PROMPT
@@ -83,7 +85,13 @@ def decide(workspace: Workspace) -> Decision:
     manifest = read_adapter(store, corpus, newest.key)
     if manifest.settings != settings_digest(workspace.config):
         return Decision(train=True, reason="base model, prompt or training settings are others than then", figures={})
-    return _by_figures(workspace, training, dataset, manifest, newest.key)
+    trained = _trained_on(workspace, manifest, newest.key)
+    closed = sorted(trained.documents.keys() & _unreadable(workspace, training))
+    if closed:
+        pages = "1 learnt page" if len(closed) == 1 else f"{len(closed)} learnt pages"
+        reason = f"{pages} may not be read by {', '.join(training.audience)} any more, such as {closed[0]}"
+        return Decision(train=True, reason=reason, figures={"closed pages": len(closed)})
+    return _by_figures(workspace, dataset, manifest, newest.key, trained)
 
 
 def settings_digest(config: CorpusConfig) -> str:
@@ -136,27 +144,36 @@ def note_throughput(workspace: Workspace, tokens_per_second: float) -> None:
 
 
 def _by_figures(
-    workspace: Workspace, training: TrainingConfig, dataset: Dataset, manifest: AdapterManifest, key: str
+    workspace: Workspace, dataset: Dataset, manifest: AdapterManifest, key: str, trained: TrainedOn
 ) -> Decision:
-    trained = _trained_on(workspace, manifest, key)
     now, then = _stated(dataset), _stated(read_whole_dataset(workspace, manifest.dataset))
     changed = sum(then.get(row) != stated for row, stated in now.items()) + len(then.keys() - now.keys())
     failures = _fresh_failures(workspace, trained, dataset, key)
     age = _age_days(workspace, key)
-    limits = training.decide
+    limits = training_of(workspace.config).decide
     figures = {"changed rows": changed, "fresh failures": failures, "age in days": round(age, 2)}
     if changed >= limits.min_changed_rows:
-        return Decision(True, f"{changed} training rows changed, enough is {limits.min_changed_rows}", figures)
+        return Decision(True, f"{_rows(changed, 'training ')} changed, enough is {limits.min_changed_rows}", figures)
     if failures >= limits.min_failures:
         return Decision(True, f"{failures} fresh questions fail, enough is {limits.min_failures}", figures)
     if changed and age >= limits.max_age_days:
-        return Decision(True, f"{changed} rows changed and it is {age:.0f} days old", figures)
+        return Decision(True, f"{_rows(changed)} changed and it is {age:.0f} days old", figures)
     reason = (
         f"nothing to gain: {changed} of {len(now)} training rows changed (enough is {limits.min_changed_rows}),"
         f" {failures} fresh questions fail (enough is {limits.min_failures}), the adapter is {age:.1f} days old"
         f" (at {limits.max_age_days:g} one changed row is enough)"
     )
     return Decision(False, reason, figures)
+
+
+def _rows(count: int, kind: str = "") -> str:
+    return f"{count} {kind}{'row' if count == 1 else 'rows'}"
+
+
+def _unreadable(workspace: Workspace, training: TrainingConfig) -> set[str]:
+    digest = read_head(workspace.store, workspace.corpus).snapshot
+    snapshot = Snapshot(workspace.store, workspace.corpus, str(digest))
+    return unreadable(workspace.config, training.audience, snapshot)
 
 
 def _stated(dataset: Dataset) -> dict[str, str]:
@@ -193,7 +210,7 @@ def _speed_settings(config: CorpusConfig) -> dict[str, Any]:
         "backend": training.backend,
         "precision": training.precision,
         "batch_tokens": training.batch_tokens,
-        "lora": [lora.r, *lora.targets, lora.quantization],
+        "lora": [lora.r, lora.skipped_share, *lora.targets, lora.quantization],
         "threads": training.threads,
         "packing": training.packing,
         "gradient_checkpointing": training.gradient_checkpointing,

@@ -20,7 +20,7 @@ from tidegate.registry.heads import read_head
 from tidegate.registry.runs import Run
 from tidegate.training.base_model import find_base_model
 from tidegate.training.machine import fitting_precision, processors
-from tidegate.training.preflight import check_recipe, linear_modules, resolved_targets
+from tidegate.training.preflight import check_recipe, layers_of, linear_modules, resolved_targets
 from tidegate.training.spec import LoraShape, Recipe
 
 PLAN, TRAIN, DEV = "training-plan.json", "train.jsonl", "dev.jsonl"
@@ -86,9 +86,11 @@ def require_dataset(workspace: Workspace) -> tuple[str, str]:
 def recipe_of(workspace: Workspace, base_model: Path) -> Recipe:
     """Return the recipe that the settings ask for on this machine."""
     training = training_of(workspace.config)
-    targets = resolved_targets(training.lora.targets, linear_modules(base_model))
+    modules, lora = linear_modules(base_model), training.lora
+    skipped = int(lora.skipped_share * layers_of(modules))
+    shape = lora.model_dump(exclude={"targets", "skipped_share"})
     return Recipe(
-        lora=LoraShape(**{**training.lora.model_dump(), "targets": targets}),
+        lora=LoraShape(**shape, targets=resolved_targets(lora.targets, modules), skip_layers=skipped),
         precision=fitting_precision(training.precision),
         threads=training.threads or processors(),
         **training.model_dump(include=set(_SAME_NAMES)),

@@ -1,8 +1,9 @@
 """The stretches of ranked passages that a prompt shows: at most so many tokens around the sentences that match.
 
 A passage is cut into sentences, list items, table rows and lines of code. Every unit grows into a window by taking in
-its neighbours while they fit, and the best windows are kept, best first, without overlap. The score of a window is its
-passage's score relative to the best passage, plus the share of the question's words (by inverse document frequency
+its neighbours while they fit, and the best windows are kept, best first, without overlap. A window that starts below
+the head of its table carries that head, and a heading that the title path repeats is left out. The score of a window is
+its passage's score relative to the best passage, plus the share of the question's words (by inverse document frequency
 among these passages) that the window and its headings hold, plus half of that share for the unit alone. The same
 words, passages and limits give the same windows: training, evaluation and serving all come through here.
 """
@@ -16,12 +17,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tidegate.core.prompts import Passage
+from tidegate.core.tables import TABLE_HEAD
 
-VERSION = 2
+VERSION = 3
 _UNIT_WEIGHT = 0.5
 _LINE = re.compile(r"[^\n]+")
 _BREAK = re.compile(r"(?<=[.!?])[ \t]+(?=[^\s\d,;])")
 _TABLE_ROW = re.compile(r"\s*\|")
+_TABLE = re.compile(rf"{TABLE_HEAD.pattern}(?P<rows>(?:\n[ \t]*\|.*)*)", re.MULTILINE)
+_FIRST_HEADING = re.compile(r"\s*#{1,6}[ \t]+(.*\S)[ \t]*(?=\n|$)")
 _ITEM_NUMBER = re.compile(r"\s*\d+[.)]?")
 _WORD_END = re.compile(r"(?<=\S)\s")
 _WORD = re.compile(r"[^\W_]+")
@@ -45,6 +49,24 @@ class _Window:
     start: int
     end: int
     unit: tuple[int, int]
+    head: tuple[int, int] | None = None
+    """Where the head of the table stands in whose rows the window starts."""
+
+    def of(self, text: str) -> str:
+        """Return what is shown of a text."""
+        shown = text[self.start : self.end].strip("\n")
+        return f"{text[slice(*self.head)]}\n{shown}" if self.head else shown
+
+
+@dataclass(frozen=True, slots=True)
+class _Units:
+    """Sentences, table rows and other lines of a passage, with their tokens."""
+
+    places: list[tuple[int, int]]
+    sizes: list[int]
+    heads: list[tuple[int, int] | None]
+    """Per unit, where the head of its table stands; None outside of a table's rows."""
+    head_sizes: list[int]
 
 
 def best_windows(
@@ -64,8 +86,8 @@ def best_windows(
     scored = []
     for number, item in enumerate(ranked):
         text, headings = item.passage.text, _terms(item.passage.heading)
-        for window in windows(text, count_tokens, limit):
-            held = coverage(text[window.start : window.end], headings)
+        for window in _windows(item.passage, count_tokens, limit):
+            held = coverage(window.of(text), headings)
             score = item.score / best + held + _UNIT_WEIGHT * coverage(text[slice(*window.unit)], headings)
             scored.append((-score, number, window.unit[0], window))
     chosen: list[tuple[int, _Window]] = []
@@ -79,50 +101,75 @@ def best_windows(
 
 def window_around(passage: Passage, start: int, end: int, count_tokens: CountTokens, limit: int) -> Passage | None:
     """Return the window that holds a stretch of a passage's text; None if it does not fit into ``limit`` tokens."""
-    units = _units(passage.text)
-    sizes = _sizes(passage.text, units, count_tokens)
-    inside = [at for at, unit in enumerate(units) if unit[0] < end and start < unit[1]]
-    if not inside or sum(sizes[at] for at in inside) > limit:
+    units = _units(passage, count_tokens)
+    inside = [at for at, unit in enumerate(units.places) if unit[0] < end and start < unit[1]]
+    if not inside or sum(units.sizes[at] for at in inside) > limit:
         return None
-    return _cut(passage, _grown(units, sizes, inside[0], inside[-1], limit))
+    return _cut(passage, _grown(units, inside[0], inside[-1], limit))
 
 
-def windows(text: str, count_tokens: CountTokens, limit: int) -> list[_Window]:
-    """Return the window of every unit of a text; a unit that is too long by itself is cut at ``limit`` tokens."""
-    units = _units(text)
-    sizes = _sizes(text, units, count_tokens)
+def _windows(passage: Passage, count_tokens: CountTokens, limit: int) -> list[_Window]:
+    """Return the window of every unit of a passage; a unit that is too long by itself is cut at ``limit`` tokens."""
+    units = _units(passage, count_tokens)
     found = []
-    for at, size in enumerate(sizes):
-        if size <= limit:
-            found.append(_grown(units, sizes, at, at, limit))
+    for at, (start, end) in enumerate(units.places):
+        if units.sizes[at] <= limit:
+            found.append(_grown(units, at, at, limit))
         else:
-            start = units[at][0]
-            end = _fitting(text, start, units[at][1], count_tokens, limit)
-            found.append(_Window(start, end, (start, end)))
+            cut = _fitting(passage.text, start, end, count_tokens, limit)
+            found.append(_Window(start, cut, (start, cut)))
     return found
 
 
-def _grown(units: list[tuple[int, int]], sizes: list[int], first: int, last: int, limit: int) -> _Window:
-    """Take in the unit after and the unit before in turn while they fit."""
-    unit = (units[first][0], units[last][1])
-    total = sum(sizes[first : last + 1])
+def _grown(units: _Units, first: int, last: int, limit: int) -> _Window:
+    """Take in the unit after and the unit before in turn while they fit, together with the head of their table."""
+    unit = (units.places[first][0], units.places[last][1])
+    total = sum(units.sizes[first : last + 1])
+    heads = units.head_sizes if total + units.head_sizes[first] <= limit else [0] * len(units.places)
     grown = True
     while grown:
         grown = False
-        if last + 1 < len(units) and total + sizes[last + 1] <= limit:
+        if last + 1 < len(units.places) and total + units.sizes[last + 1] + heads[first] <= limit:
             last, grown = last + 1, True
-            total += sizes[last]
-        if first > 0 and total + sizes[first - 1] <= limit:
+            total += units.sizes[last]
+        if first > 0 and total + units.sizes[first - 1] + heads[first - 1] <= limit:
             first, grown = first - 1, True
-            total += sizes[first]
-    return _Window(units[first][0], units[last][1], unit)
+            total += units.sizes[first]
+    return _Window(units.places[first][0], units.places[last][1], unit, units.heads[first] if heads[first] else None)
 
 
-def _units(text: str) -> list[tuple[int, int]]:
-    """Return where sentences, table rows and other lines stand; the number of a list item stays with its text."""
+def _units(passage: Passage, count_tokens: CountTokens) -> _Units:
+    """Cut a passage; a heading in front that its title path ends with is no unit."""
+    text = passage.text
+    repeated = _FIRST_HEADING.match(text)
+    start = repeated.end() if repeated and passage.heading.endswith(repeated[1]) else 0
+    places = [place for place in _places(text) if place[0] >= start] or _places(text)
+    heads = _heads(text, places)
+    sizes = _sizes(text, places, count_tokens)
+    wanted = sorted({head for head in heads if head})
+    counted = dict(zip(wanted, count_tokens([f"{text[slice(*head)]}\n" for head in wanted]), strict=True))
+    return _Units(places, sizes, heads, [counted[head] if head else 0 for head in heads])
+
+
+def _heads(text: str, places: Sequence[tuple[int, int]]) -> list[tuple[int, int] | None]:
+    """Return for each place the head of the table in whose rows it stands."""
+    tables = [(match.start(), match.start("rows"), match.end()) for match in _TABLE.finditer(text)]
+    return [next(((head, rows) for head, rows, end in tables if rows <= place[0] < end), None) for place in places]
+
+
+def _places(text: str) -> list[tuple[int, int]]:
+    """Return where sentences, table rows and other lines stand.
+
+    The number of a list item stays with its text, the rule below the head of a table with the head.
+    """
+    heads = [match.span() for match in TABLE_HEAD.finditer(text)]
     found = []
     for line in _LINE.finditer(text):
         at = line.start()
+        head = next((span for span in heads if span[0] <= at < span[1]), None)
+        if head:
+            found += [head] if head[0] == at else []
+            continue
         gaps = [] if _TABLE_ROW.match(line[0]) else list(_BREAK.finditer(text, *line.span()))
         if gaps and _ITEM_NUMBER.fullmatch(text, at, gaps[0].start()):
             del gaps[0]
@@ -160,7 +207,7 @@ def _fitting(text: str, start: int, end: int, count_tokens: CountTokens, limit: 
 
 
 def _cut(passage: Passage, window: _Window) -> Passage:
-    return Passage(passage.document, passage.heading, passage.text[window.start : window.end].strip("\n"))
+    return Passage(passage.document, passage.heading, window.of(passage.text))
 
 
 def _rarity(texts: Sequence[str]) -> Mapping[str, float]:

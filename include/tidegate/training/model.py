@@ -42,8 +42,8 @@ def load_base_model(spec: TrainSpec, device: str) -> Any:
     return model.to(device) if spec.recipe.lora.quantization == "none" else model
 
 
-def lora_config(shape: LoraShape) -> LoraConfig:
-    """Return PEFT's configuration of an adapter; targets are the names of linear modules."""
+def lora_config(shape: LoraShape, layers: int) -> LoraConfig:
+    """Return PEFT's configuration of an adapter for a model of so many layers."""
     from peft import LoraConfig
 
     return LoraConfig(
@@ -51,6 +51,7 @@ def lora_config(shape: LoraShape) -> LoraConfig:
         lora_alpha=shape.alpha,
         lora_dropout=shape.dropout,
         target_modules=list(shape.targets),
+        layers_to_transform=shape.adapted(layers),
         use_rslora=shape.rslora,
         bias="none",
         task_type="CAUSAL_LM",

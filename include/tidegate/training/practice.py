@@ -1,7 +1,8 @@
 """Questions that passages ask of themselves: reading practice that needs no person (Lewis et al. 2019, cloze QA).
 
 A *gap*: a sentence loses one number or code span, and some of its other words; the answer is what was lost. A *lookup*:
-a table row or a ``key: value`` line is asked for by its name; under a name that no passage holds, it must refuse.
+a table row or a ``key: value`` line is asked for by its name; under a name that no passage holds, or for a column that
+its table lacks, it must refuse.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from tidegate.core.prompts import Passage
 
@@ -23,8 +25,40 @@ _GAP = "____"
 _DROPPED = 0.25
 _FEWEST_WORDS, _MOST_WORDS = 5, 16
 _LONGEST_CELL = 60
+_OTHER_COLUMN = 0.5
+"""Share of the lookups of what is not there that ask for a column of another table, where there is one."""
+_TURNS = ("lookup", "absent", "gap")
 _ASKED = ("What is the {column} of {name}?", "{name}: which {column}?", "Which {column} does {name} have?")
 _SET = ("What is {name} set to?", "Which value has {name}?")
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A cell by its row and column, or a setting, whose column is ''."""
+
+    name: str
+    column: str
+    value: str
+    columns: frozenset[str] = frozenset()
+    """Of its table."""
+
+
+def practice_questions(passages: Sequence[Passage], most: int, draw: random.Random) -> list[tuple[str, str]]:
+    """Return at most so many (question, answer): lookups, lookups of what is not there, and gaps, in turn."""
+    shown = list(passages)
+    draw.shuffle(shown)
+    found: dict[str, str] = {}
+    for turn in range(len(_TURNS) * most):
+        if len(found) == most or not shown:
+            break
+        kind = _TURNS[turn % len(_TURNS)]
+        if kind == "gap":
+            made = gap_question(shown[turn // len(_TURNS) % len(shown)], draw)
+        else:
+            made = lookup_question(shown, draw, absent=kind == "absent")
+        if made:
+            found.setdefault(*made)
+    return list(found.items())
 
 
 def gap_question(passage: Passage, draw: random.Random) -> tuple[str, str] | None:
@@ -42,15 +76,23 @@ def gap_question(passage: Passage, draw: random.Random) -> tuple[str, str] | Non
 def lookup_question(passages: Sequence[Passage], draw: random.Random, *, absent: bool) -> tuple[str, str] | None:
     """Return (question, answer) about a name in a table or a setting; None if the passages hold none.
 
-    ``absent`` asks for a name like it that no passage holds: the answer is ''.
+    ``absent`` asks for a name like it that no passage holds, or for a column of another table: the answer is ''.
     """
-    found = [item for passage in passages for item in (*_cells(passage.text), *_settings(passage.text))]
+    found = [entry for passage in passages for entry in (*_cells(passage.text), *_settings(passage.text))]
     if not found:
         return None
-    name, column, value = draw.choice(found)
+    entry = draw.choice(found)
+    name, column, value = entry.name, entry.column, entry.value
     if absent:
-        name, value = _another_name(name, draw), ""
-        if any(name in passage.text for passage in passages):
+        value = ""
+        others = sorted({other.column for other in found if other.column} - entry.columns) if column else []
+        if others and draw.random() < _OTHER_COLUMN:
+            column = draw.choice(others)
+            named = {other.column for other in found if other.name == name}
+        else:
+            name = _another_name(name, draw)
+            named = {column} if any(name in passage.text for passage in passages) else set()
+        if column in named:
             return None
     asked = draw.choice(_ASKED if column else _SET)
     return asked.format(name=name, column=column), value
@@ -65,28 +107,28 @@ def _gaps(text: str) -> Iterator[tuple[list[str], str, list[str]]]:
                 yield before, answer, after
 
 
-def _cells(text: str) -> Iterator[tuple[str, str, str]]:
-    """Yield (name of the row, column, cell) of the tables whose header stands in the text."""
+def _cells(text: str) -> Iterator[_Entry]:
+    """Yield the cells of the tables whose header stands in the text."""
     columns: list[str] = []
     previous = ""
     for line in text.splitlines():
         if _RULE.match(line.strip()):
-            columns = _split(previous)
+            columns = [column.lower() for column in _split(previous)]
         elif line.lstrip().startswith("|") and columns:
             name, *cells = _split(line)
             for column, cell in zip(columns[1:], cells, strict=False):
                 if name and column and 0 < len(cell) <= _LONGEST_CELL:
-                    yield name, column.lower(), cell
+                    yield _Entry(name, column, cell, frozenset(columns))
         elif not line.lstrip().startswith("|"):
             columns = []
         previous = line
 
 
-def _settings(text: str) -> Iterator[tuple[str, str, str]]:
+def _settings(text: str) -> Iterator[_Entry]:
     for line in text.splitlines():
         match = _SETTING.match(line)
         if match:
-            yield match[1], "", match[2].strip("`\"' ")
+            yield _Entry(match[1], "", match[2].strip("`\"' "))
 
 
 def _split(line: str) -> list[str]:

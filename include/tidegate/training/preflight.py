@@ -21,6 +21,7 @@ from tidegate.training.spec import Recipe
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _LAYER = re.compile(r"^(?:.+\.)?layers\.\d+\..*?([^.]+)\.weight$")
+_NUMBER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 _TENSOR = re.compile(r"^base_model\.model\.(.+)\.lora_([AB])\.weight$")
 _ALL_LINEAR = ("all-linear",)
 _LARGEST_UPDATE = 100.0
@@ -52,6 +53,11 @@ def linear_modules(base_model: Path) -> Shapes:
                 if _LAYER.match(name) and len(shape) == 2:
                     found[name.removesuffix(".weight")] = (int(shape[0]), int(shape[1]))
     return found
+
+
+def layers_of(modules: Shapes) -> int:
+    """Return how many layers a base model has."""
+    return 1 + max((_layer_of(name) for name in modules), default=-1)
 
 
 def resolved_targets(targets: Sequence[str], modules: Shapes) -> tuple[str, ...]:
@@ -132,6 +138,11 @@ def _check_config(config: Mapping[str, Any], base_model_id: str, max_rank: int) 
         raise AdapterInvalidError(f"{CONFIG}: r is {config['r']}; the pool loads at most {max_rank}")
 
 
+def _layer_of(name: str) -> int:
+    found = _NUMBER.search(name)
+    return int(found[1]) if found else -1
+
+
 def _tensors(path: Path) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -144,10 +155,11 @@ def _tensors(path: Path) -> dict[str, Any]:
 
 def _check_shapes(tensors: Mapping[str, Any], modules: Shapes, config: Mapping[str, Any]) -> None:
     rank, targets = int(config["r"]), set(config["target_modules"])
+    adapted = config.get("layers_to_transform")
     expected = {
         f"base_model.model.{name}.lora_{part}.weight": shape
         for name, (outputs, inputs) in modules.items()
-        if name.rpartition(".")[2] in targets
+        if name.rpartition(".")[2] in targets and (adapted is None or _layer_of(name) in adapted)
         for part, shape in (("A", (rank, inputs)), ("B", (outputs, rank)))
     }
     if not expected:

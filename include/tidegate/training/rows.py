@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 from tidegate.core.answer_text import holds
 from tidegate.core.prompts import ChatTokenizer, Passage, PromptRenderer
-from tidegate.training.practice import gap_question, lookup_question
+from tidegate.core.tables import body_lines
+from tidegate.training.practice import practice_questions
 
 Kind = Literal["answered", "swapped", "withheld", "unanswerable", "practice"]
 
@@ -54,6 +55,8 @@ class Branch:
     """The answer, or '' for a refusal."""
     withheld: str = ""
     """The answer that the passages must not hold."""
+    shown_in: tuple[str, str] | None = None
+    """Document and headings of the passage that holds the evidence; None: any that holds the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +120,13 @@ class _Maker:
         first = _kind(seed, passages)
         if first is None:
             return None
-        branches = [_branch(seed, first), *self._answered(others, passages)]
+        branches = [_branch(seed, first, passages), *self._answered(others, passages)]
         branches += self._refused(passages, seed, branches)
         if self.draw.random() < self.settings.swapped_share:
             passages, branches = swap_answers(passages, branches, self._answers(), self.draw)
-        return Context(tuple(passages), (*branches, *self._practice(passages)))
-
-    def _practice(self, passages: Sequence[Passage]) -> list[Branch]:
-        """Return questions that the passages ask of themselves: gaps, lookups, and lookups of what is not there."""
-        shown = list(passages)
-        self.draw.shuffle(shown)
-        made = [lookup_question(shown, self.draw, absent=False), lookup_question(shown, self.draw, absent=True)]
-        made += [gap_question(passage, self.draw) for passage in shown]
-        asked = list(filter(None, made))[: self.settings.practice]
-        return [Branch("", "practice", question, answer) for question, answer in asked]
+        practised = practice_questions(passages, self.settings.practice, self.draw)
+        own = [Branch("", "practice", question, answer) for question, answer in practised]
+        return Context(tuple(passages), (*branches, *own))
 
     def _passages(self, seed: TrainingQuestion, others: Sequence[TrainingQuestion]) -> list[Passage]:
         """Return evidence and distractors in random order.
@@ -157,7 +153,7 @@ class _Maker:
 
     def _answered(self, others: Sequence[TrainingQuestion], passages: Sequence[Passage]) -> list[Branch]:
         found = [item for item in others if item.answerable and _kind(item, passages) == "answered"]
-        return [_branch(item, "answered") for item in found[: self.settings.questions_per_context - 1]]
+        return [_branch(item, "answered", passages) for item in found[: self.settings.questions_per_context - 1]]
 
     def _refused(
         self,
@@ -177,7 +173,7 @@ class _Maker:
         unanswerable = [item for item in near if not item.answerable and item.row not in self.asked]
         withheld = [item for item in near if item.answerable and _kind(item, passages) == "withheld"]
         chosen = [*unanswerable, *withheld][: max(0, min(count, room))]
-        return [_branch(item, "withheld" if item.answerable else "unanswerable") for item in chosen]
+        return [_branch(item, "withheld" if item.answerable else "unanswerable", passages) for item in chosen]
 
     def _answers(self) -> list[str]:
         return [item.answer for item in self.order if item.answerable]
@@ -235,7 +231,9 @@ def said(branch: Branch, passages: Sequence[Passage], renderer: PromptRenderer) 
     """Return what the model is to write: the answer, with the number of its passage where the prompt asks for it."""
     if not branch.answer:
         return renderer.refusal
-    number = next((at for at, item in enumerate(passages, 1) if holds(item.text, branch.answer)), None)
+    holding = [(at, item) for at, item in enumerate(passages, 1) if holds(item.text, branch.answer)]
+    holding.sort(key=lambda found: (found[1].document, found[1].heading) != branch.shown_in)
+    number = holding[0][0] if holding else None
     return f"{branch.answer} [{number}]" if renderer.cites and number else branch.answer
 
 
@@ -268,8 +266,13 @@ def _kind(item: TrainingQuestion, passages: Sequence[Passage]) -> Kind | None:
         return "unanswerable"
     if not any(holds(passage.text, item.answer) for passage in passages):
         return "withheld"
+    return "answered" if _evidence(item, passages) else None
+
+
+def _evidence(item: TrainingQuestion, passages: Sequence[Passage]) -> Passage | None:
+    """Return the first passage that holds a question's answer and one of its quotes."""
     shown = [passage for passage in passages if holds(passage.text, item.answer)]
-    return "answered" if any(holds(passage.text, quote) for passage in shown for quote in item.quotes) else None
+    return next((passage for passage in shown if any(holds(passage.text, quote) for quote in item.quotes)), None)
 
 
 def _stands(branch: Branch, passages: Sequence[Passage]) -> bool:
@@ -278,17 +281,19 @@ def _stands(branch: Branch, passages: Sequence[Passage]) -> bool:
     return not wanted or any(holds(passage.text, wanted) for passage in passages) == bool(branch.answer)
 
 
-def _branch(item: TrainingQuestion, kind: Kind) -> Branch:
-    answer, withheld = (item.answer, "") if kind == "answered" else ("", item.answer if kind == "withheld" else "")
-    return Branch(item.row, kind, item.question, answer, withheld)
+def _branch(item: TrainingQuestion, kind: Kind, passages: Sequence[Passage]) -> Branch:
+    if kind == "answered":
+        evidence = _evidence(item, passages)
+        shown_in = (evidence.document, evidence.heading) if evidence else None
+        return Branch(item.row, kind, item.question, item.answer, shown_in=shown_in)
+    return Branch(item.row, kind, item.question, "", withheld=item.answer if kind == "withheld" else "")
 
 
 def _overlap(one: Passage, other: Passage) -> bool:
-    """Tell whether two windows of one document share a line, or one holds the other."""
+    """Tell whether two windows of one document share a line below the head of a table, or one holds the other."""
     if one.document != other.document:
         return False
-    lines = {line for line in one.text.splitlines() if line.strip()} & set(other.text.splitlines())
-    return bool(lines) or one.text in other.text or other.text in one.text
+    return bool(body_lines(one.text) & body_lines(other.text)) or one.text in other.text or other.text in one.text
 
 
 def _touches(item: TrainingQuestion, documents: set[str]) -> bool:

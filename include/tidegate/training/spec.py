@@ -23,8 +23,14 @@ class LoraShape(_Values):
     alpha: int
     dropout: float
     targets: tuple[str, ...]
+    skip_layers: int
+    """Layers without an adapter, counted from the input."""
     rslora: bool
     quantization: Literal["none", "nf4"]
+
+    def adapted(self, layers: int) -> list[int] | None:
+        """Return the numbers of the layers that get an adapter; None: all of the model's ``layers``."""
+        return list(range(self.skip_layers, layers)) if self.skip_layers else None
 
 
 class Recipe(_Values):

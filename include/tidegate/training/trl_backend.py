@@ -112,7 +112,7 @@ class Job:
         first = self.position.step
         self.report({"event": "loading", "device": device, "steps": len(self.plan), "done": first})
         model = load_base_model(self.spec, device)
-        trainer = make_trainer(self, model, lora_config(self.spec.recipe.lora), resumed)
+        trainer = make_trainer(self, model, lora_config(self.spec.recipe.lora, model.config.num_hidden_layers), resumed)
         started = time.monotonic()
         if first < len(self.plan) and not self._is_stopped():
             trainer.train()

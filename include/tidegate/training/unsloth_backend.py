@@ -61,14 +61,15 @@ def model_arguments(spec: TrainSpec) -> dict[str, Any]:
     }
 
 
-def lora_arguments(spec: TrainSpec) -> dict[str, Any]:
-    """Return the arguments of ``FastLanguageModel.get_peft_model`` besides the model."""
+def lora_arguments(spec: TrainSpec, layers: int) -> dict[str, Any]:
+    """Return the arguments of ``FastLanguageModel.get_peft_model`` for a model of so many layers, besides the model."""
     lora = spec.recipe.lora
     return {
         "r": lora.r,
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,
         "target_modules": list(lora.targets),
+        "layers_to_transform": lora.adapted(layers),
         "bias": "none",
         "use_rslora": lora.rslora,
         "use_gradient_checkpointing": _checkpointing(spec),
@@ -258,7 +259,7 @@ def _trainer(spec: TrainSpec, dev: list[dict[str, Any]], progress: _Progress) ->
             progress.logged(state.global_step, logs)
 
     model, tokenizer = FastLanguageModel.from_pretrained(**model_arguments(spec))
-    model = FastLanguageModel.get_peft_model(model, **lora_arguments(spec))
+    model = FastLanguageModel.get_peft_model(model, **lora_arguments(spec, model.config.num_hidden_layers))
     pad = DataCollatorForLanguageModeling(pad_token_id=0)
     callbacks: list[TrainerCallback] = [Logged()]
     if dev and spec.recipe.early_stopping:
