@@ -34,7 +34,7 @@ def spec_of(preset: str, folder: Path = Path("job"), **changes: object) -> Train
     training = TrainingConfig.model_validate({"preset": preset, "backend": "unsloth", "precision": "bfloat16"})
     values = {name: getattr(training, name) for name in Recipe.model_fields if name not in ("lora", "threads")}
     lora = training.lora.model_dump(exclude={"targets", "skipped_share"})
-    shape = LoraShape(**lora, targets=("q_proj",), skip_layers=0 if preset == "large" else 10)
+    shape = LoraShape(**lora, targets=("q_proj",), skip_layers=0 if preset == "large" else 12)
     recipe = Recipe(**{**values, "threads": 2, "lora": shape, **changes})
     return TrainSpec(
         recipe=recipe,
@@ -245,7 +245,7 @@ def test_the_presets_say_what_unsloth_is_given() -> None:
     assert (model["use_gradient_checkpointing"], lora["use_gradient_checkpointing"]) == ("unsloth", "unsloth")
     assert (lora["r"], lora["lora_alpha"], lora["target_modules"], lora["bias"]) == (64, 128, ["q_proj"], "none")
     assert lora["layers_to_transform"] is None
-    assert unsloth_backend.lora_arguments(small, 30)["layers_to_transform"] == list(range(10, 30))
+    assert unsloth_backend.lora_arguments(small, 30)["layers_to_transform"] == list(range(12, 30))
     given = unsloth_backend.trainer_arguments(large)
     assert (given["packing"], given["padding_free"], given["load_best_model_at_end"]) == (True, True, True)
     assert (given["learning_rate"], given["lr_scheduler_type"], given["warmup_steps"]) == (2e-4, "cosine", 0.05)

@@ -43,7 +43,7 @@ class RowsConfig(Section):
     """Share of refusals that is aimed at."""
     swapped_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the contexts whose answers are swapped for other values, in passage and answer alike."""
-    practice: int = Field(default=8, ge=0, le=8)
+    practice: int = Field(default=5, ge=0, le=8)
     """Questions per context that its passages ask of themselves: gaps in sentences, lookups in tables."""
     cite: bool = False
     """Whether an answer ends with the number of its passage."""
@@ -61,7 +61,7 @@ class LoraConfig(Section):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: tuple[str, ...] = ("all-linear",)
     """Names of the base model's linear modules, or ``all-linear``."""
-    skipped_share: float = Field(default=0.34, ge=0, lt=1)
+    skipped_share: float = Field(default=0.4, ge=0, lt=1)
     """Share of the layers, counted from the input, that get no adapter: no gradient has to be carried down to them."""
     rslora: bool = False
     """Scale by alpha / sqrt(r) instead of alpha / r (Kalajdzievski 2023)."""

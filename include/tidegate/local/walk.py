@@ -31,7 +31,8 @@ VALIDATE = ("load", "validate", "commit")
 TRAIN = ("decide", "prepare", "train", "commit")
 _PREFERRED_PORT = 8080
 _START_SECONDS = 120
-_POLL_SECONDS = 0.4
+_POLL_SECONDS, _SLOWEST_POLL_SECONDS, _SLOWER = 0.4, 3.0, 1.1
+"""A task that takes long is asked for ever less often: the answers take processor time from it."""
 _EVENT_SECONDS = 45
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -116,14 +117,18 @@ class Walk:
 
     def _follow(self, api: AirflowApi, dag_id: str, run_id: str, names: Sequence[str]) -> list[dict[str, Any]] | None:
         """Show a run until it ends; return its tasks, None if it failed."""
+        pause, before = _POLL_SECONDS, None
         while True:
             self._airflow.require_running()
             state = api.run(dag_id, run_id)["state"]
             tasks = api.task_instances(dag_id, run_id)
+            states = [task["state"] for task in tasks]
+            pause = _POLL_SECONDS if states != before else min(pause * _SLOWER, _SLOWEST_POLL_SECONDS)
+            before = states
             self._screen.show(stages_of(dag_id, run_id, tasks, names, self._logs))
             if state in ("success", "failed"):
                 break
-            time.sleep(_POLL_SECONDS)
+            time.sleep(pause)
         self._screen.keep()
         if state == "success":
             return tasks
