@@ -18,8 +18,8 @@ from tidegate.training.preflight import linear_modules, resolved_targets
 from tidegate.training.spec import LoraShape, Recipe, TrainSpec
 from tidegate.training.trl_backend import Job
 
-_SHARED, _PROMPT, _ANSWER = (260, 340), (14, 34), (2, 12)
-"""Fewest and most tokens of passages, question and answer."""
+_SHARED, _PROMPT, _ANSWER, _BRANCHES = (160, 280), (14, 34), (2, 12), (4, 12)
+"""Fewest and most tokens of passages, question and answer, and questions of a context."""
 _LAYERS = 30
 """Of the base model."""
 _WARMUP = 0.05
@@ -72,7 +72,7 @@ def _spec(folder: Path, contexts: int) -> TrainSpec:
             "".join(json.dumps(line) + "\n" for line in (lines if name[0] == "t" else lines[:0]))
         )
     targets = resolved_targets(("all-linear",), linear_modules(base.folder))
-    shape = LoraShape(r=16, alpha=32, dropout=0.0, targets=targets, skip_layers=0, rslora=False, quantization="none")
+    shape = LoraShape(r=16, alpha=32, dropout=0.0, targets=targets, skip_layers=12, rslora=False, quantization="none")
     recipe = Recipe(
         backend="trl", lora=shape, precision=fitting_precision("auto"), epochs=1, learning_rate=1e-3,
         warmup_share=_WARMUP, batch_tokens=1280, max_length=1024, packing=False, gradient_checkpointing=False,
@@ -88,5 +88,5 @@ def _context(draw: random.Random) -> dict[str, Any]:
     def tokens(limits: tuple[int, int]) -> list[int]:
         return [draw.randrange(3, 40_000) for _ in range(draw.randint(*limits))]
 
-    branches = [{"prompt": tokens(_PROMPT), "completion": tokens(_ANSWER)} for _ in range(draw.randint(1, 4))]
+    branches = [{"prompt": tokens(_PROMPT), "completion": tokens(_ANSWER)} for _ in range(draw.randint(*_BRANCHES))]
     return {"prefix": tokens(_SHARED), "branches": branches}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import tempfile
 import uuid
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ def train(options: argparse.Namespace) -> int:
     from tidegate.pipelines import refresh_adapter, training_plan
     from tidegate.pipelines.decide_training import decide, training_of
 
+    _show_progress()
     workspace = _workspace(options)
     found = decide(workspace)
     if not found.train and not options.anyway:
@@ -70,6 +72,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from tidegate.training.base_model import find_base_model
     from tidegate.training.machine import fitting_precision, processors
 
+    _show_progress()
     if options.answers:
         _write_answers(Path(options.answers), [])
     workspace = _workspace(options)
@@ -100,7 +103,8 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def _show(found: AdapterEvaluation) -> None:
-    tried = f"the prompt {found.base_prompt!r}, the best of {len(found.dev)} on dev"
+    chosen = f"the best of {len(found.dev)} on dev" if found.dev else "for want of answerable rows in dev"
+    tried = f"the prompt {found.base_prompt!r}, {chosen}"
     say(f"adapter {short(found.adapter)}; base+RAG uses {tried}")
     rows = (
         ("contained match", "answerable", "contained_match"),
@@ -152,6 +156,11 @@ def _write_answers(path: Path, found: Sequence[tuple[str, Sequence[Answer]]]) ->
         path.write_text("".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines), encoding="utf-8")
     except OSError as error:
         raise ConfigInvalidError(f"--answers {path} cannot be written: {error.strerror}") from error
+
+
+def _show_progress() -> None:
+    """Let what takes minutes say how far it is, in a pipe too."""
+    logging.getLogger("tidegate").setLevel(logging.INFO)
 
 
 def _progress(stage: str) -> Any:

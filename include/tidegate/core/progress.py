@@ -8,6 +8,8 @@ import time
 logger = logging.getLogger("tidegate.progress")
 
 _INTERVAL_SECONDS = 2.0
+_FAST = 10.0
+"""From so many a second on, fractions say nothing."""
 
 
 class ProgressLog:
@@ -29,4 +31,5 @@ class ProgressLog:
         rate = done / elapsed
         left = (total - done) / rate if rate else 0.0
         ending = f"{left:.0f} s left" if done < total else f"{elapsed:.1f} s"
-        logger.info("%s %d/%d %s, %.0f/s, %s", self._stage, done, total, self._unit, rate, ending)
+        shown = f"{rate:.0f}" if rate >= _FAST else f"{rate:.1f}"
+        logger.info("%s %d/%d %s, %s/s, %s", self._stage, done, total, self._unit, shown, ending)

@@ -98,6 +98,8 @@ class TransformersGenerator:
 
     def _opened(self) -> tuple[Any, Any]:
         if self._loaded is None:
+            import warnings
+
             import torch
             from peft import PeftModel
             from tokenizers import Tokenizer
@@ -111,13 +113,15 @@ class TransformersGenerator:
             )
             if torch.cuda.is_available():
                 model = model.to("cuda")
-            for at, (name, folder) in enumerate(sorted(self._adapters.items())):
-                if at == 0:
-                    model = PeftModel.from_pretrained(
-                        model, str(folder), adapter_name=name, autocast_adapter_dtype=False
-                    )
-                else:
-                    model.load_adapter(str(folder), adapter_name=name, autocast_adapter_dtype=False)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # PEFT asks for it
+                for at, (name, folder) in enumerate(sorted(self._adapters.items())):
+                    if at == 0:
+                        model = PeftModel.from_pretrained(
+                            model, str(folder), adapter_name=name, autocast_adapter_dtype=False
+                        )
+                    else:
+                        model.load_adapter(str(folder), adapter_name=name, autocast_adapter_dtype=False)
             self._loaded = model.eval(), Tokenizer.from_file(str(self._folder / "tokenizer.json"))
         model, tokenizer = self._loaded
         return model, tokenizer
