@@ -132,13 +132,19 @@ def test_an_operation_is_found_in_the_history_of_the_head_and_nowhere_else(any_s
     with pytest.raises(CommitLostError):
         commit_adapter(store, base, made(2), files_of(2))
     head = read_adapter_head(store, CORPUS)
-    assert [find_committed(store, CORPUS, head, op_id) for op_id in OPERATIONS[:4]] == [
-        key_of(first),
-        key_of(second),
-        None,
-        None,
-    ]
-    assert find_committed(store, CORPUS, base, OPERATIONS[0]) is None
+    parents = (None, first.digest, None, second.digest)
+    found = [find_committed(store, CORPUS, head, *asked) for asked in zip(OPERATIONS, parents, strict=False)]
+    assert found == [key_of(first), key_of(second), None, None]
+    assert find_committed(store, CORPUS, base, OPERATIONS[0], None) is None
+
+
+def test_an_ancestor_on_another_parent_is_made_anew_and_the_head_is_not(any_store: MakeStore) -> None:
+    store = any_store()
+    first = commit(store, 0)
+    second = commit(store, 1, first)
+    head = read_adapter_head(store, CORPUS)
+    assert find_committed(store, CORPUS, head, OPERATIONS[0], second.digest) is None
+    assert find_committed(store, CORPUS, head, OPERATIONS[1], second.digest) == key_of(second)
 
 
 @pytest.mark.parametrize("point", ["adapter-written", "adapter-committed"])
