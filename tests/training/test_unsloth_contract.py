@@ -26,6 +26,7 @@ from tidegate.training.spec import LoraShape, Recipe, TrainSpec
 
 PACKAGES = ("unsloth", "unsloth-zoo", "trl", "transformers")
 PRESETS = ("small", "large")
+LAYERS = 30
 MODULE = ast.parse(Path(unsloth_backend.__file__).read_text(encoding="utf-8"))
 
 
@@ -142,7 +143,8 @@ def given(call: ast.Call, signature: Signature, spec: TrainSpec) -> list[str]:
             names.append(word.arg)
         else:
             assert isinstance(word.value, ast.Call)
-            names += getattr(unsloth_backend, ast.unparse(word.value.func))(spec)
+            layers = [LAYERS] * (len(word.value.args) - 1)
+            names += getattr(unsloth_backend, ast.unparse(word.value.func))(spec, *layers)
     return names
 
 
@@ -240,12 +242,12 @@ def test_an_item_is_an_optimizer_step_in_one_line_where_rows_are_packed() -> Non
 
 def test_the_presets_say_what_unsloth_is_given() -> None:
     large, small = spec_of("large"), spec_of("small")
-    model, lora = unsloth_backend.model_arguments(large), unsloth_backend.lora_arguments(large, 30)
+    model, lora = unsloth_backend.model_arguments(large), unsloth_backend.lora_arguments(large, LAYERS)
     assert (model["model_name"], model["dtype"], model["max_seq_length"]) == ("models/llama", "bfloat16", 4096)
     assert (model["use_gradient_checkpointing"], lora["use_gradient_checkpointing"]) == ("unsloth", "unsloth")
     assert (lora["r"], lora["lora_alpha"], lora["target_modules"], lora["bias"]) == (64, 128, ["q_proj"], "none")
     assert lora["layers_to_transform"] is None
-    assert unsloth_backend.lora_arguments(small, 30)["layers_to_transform"] == list(range(12, 30))
+    assert unsloth_backend.lora_arguments(small, LAYERS)["layers_to_transform"] == list(range(12, LAYERS))
     given = unsloth_backend.trainer_arguments(large)
     assert (given["packing"], given["padding_free"], given["load_best_model_at_end"]) == (True, True, True)
     assert (given["learning_rate"], given["lr_scheduler_type"], given["warmup_steps"]) == (2e-4, "cosine", 0.05)
