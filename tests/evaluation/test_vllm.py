@@ -85,7 +85,10 @@ def prompts(tokenizer: FileChatTokenizer, adapter: str | None) -> list[Prompt]:
 
 
 def test_a_prompt_has_the_tokens_that_vllm_itself_would_give_it(vllm: LocalVllm) -> None:
-    for turns in conversations():
+    harmless = [
+        [Turn(turn.role, turn.content.replace("<|im_end|>", "")) for turn in turns] for turns in conversations()
+    ]
+    for turns in harmless:  # vLLM's own endpoint obeys a control token that a page writes
         body = {"model": vllm.model.name, "messages": [turn.as_json() for turn in turns], "add_generation_prompt": True}
         request = urllib.request.Request(
             f"{vllm.url}/tokenize", json.dumps(body).encode(), {"Content-Type": "application/json"}
