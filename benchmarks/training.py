@@ -20,8 +20,6 @@ from tidegate.training.trl_backend import Job
 
 _SHARED, _PROMPT, _ANSWER, _BRANCHES = (160, 280), (14, 34), (2, 12), (4, 12)
 """Fewest and most tokens of passages, question and answer, and questions of a context."""
-_LAYERS = 30
-"""Of the base model."""
 _WARMUP = 0.05
 _MAX_GRADIENT_NORM = 1.0
 
@@ -48,7 +46,8 @@ def _bare_loop(spec: TrainSpec) -> float:
     torch.set_num_threads(recipe.threads)
     rows = read_rows(spec.train)
     plan = plan_steps([len(row.tokens) for row in rows], batch_tokens=recipe.batch_tokens, epochs=1, seed=recipe.seed)
-    model = get_peft_model(load_base_model(spec, "cpu"), lora_config(recipe.lora, _LAYERS))
+    base = load_base_model(spec, "cpu")
+    model = get_peft_model(base, lora_config(recipe.lora, base.config.num_hidden_layers))
     parameters = [value for value in model.parameters() if value.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate)
     model.train()

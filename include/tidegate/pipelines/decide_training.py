@@ -74,8 +74,8 @@ def training_of(config: CorpusConfig) -> TrainingConfig:
 def decide(workspace: Workspace) -> Decision:
     """Compare dataset, settings and newest adapter; raise ``DatasetMissingError`` before the first dataset."""
     training, store, corpus = training_of(workspace.config), workspace.store, workspace.corpus
-    digest = read_dataset_head(store, corpus).dataset
-    if digest is None or read_head(store, corpus).snapshot is None:
+    digest, indexed = read_dataset_head(store, corpus).dataset, read_head(store, corpus).snapshot
+    if digest is None or indexed is None:
         raise DatasetMissingError(f"corpus {corpus} in {store.uri} has no dataset to train on")
     dataset = read_whole_dataset(workspace, digest)
     newest = read_adapter_head(store, corpus).head
@@ -86,7 +86,8 @@ def decide(workspace: Workspace) -> Decision:
     if manifest.settings != settings_digest(workspace.config):
         return Decision(train=True, reason="base model, prompt or training settings are others than then", figures={})
     trained = _trained_on(workspace, manifest, newest.key)
-    closed = sorted(trained.documents.keys() & _unreadable(workspace, training))
+    unread = unreadable(workspace.config, training.audience, Snapshot(store, corpus, indexed))
+    closed = sorted(trained.documents.keys() & unread)
     if closed:
         pages = "1 learnt page" if len(closed) == 1 else f"{len(closed)} learnt pages"
         reason = f"{pages} may not be read by {', '.join(training.audience)} any more, such as {closed[0]}"
@@ -168,12 +169,6 @@ def _by_figures(
 
 def _rows(count: int, kind: str = "") -> str:
     return f"{count} {kind}{'row' if count == 1 else 'rows'}"
-
-
-def _unreadable(workspace: Workspace, training: TrainingConfig) -> set[str]:
-    digest = read_head(workspace.store, workspace.corpus).snapshot
-    snapshot = Snapshot(workspace.store, workspace.corpus, str(digest))
-    return unreadable(workspace.config, training.audience, snapshot)
 
 
 def _stated(dataset: Dataset) -> dict[str, str]:

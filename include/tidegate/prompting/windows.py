@@ -143,7 +143,8 @@ def _units(passage: Passage, count_tokens: CountTokens) -> _Units:
     text = passage.text
     repeated = _FIRST_HEADING.match(text)
     start = repeated.end() if repeated and passage.heading.endswith(repeated[1]) else 0
-    places = [place for place in _places(text) if place[0] >= start] or _places(text)
+    every = _places(text)
+    places = [place for place in every if place[0] >= start] or every
     heads = _heads(text, places)
     sizes = _sizes(text, places, count_tokens)
     wanted = sorted({head for head in heads if head})
