@@ -1,8 +1,9 @@
-"""Tidegate in the Airflow UI: the pages behind the Data Docs link of a `validate` task."""
+"""Tidegate in the Airflow UI: a page per corpus, evaluation reports, and what is behind the Data Docs links."""
 
 from airflow.plugins_manager import AirflowPlugin
 
-from tidegate.orchestration.data_docs import PREFIX, PagesApp
+from tidegate.orchestration.data_docs import PREFIX
+from tidegate.orchestration.pages import PagesApp, navigation
 
 
 class TidegatePlugin(AirflowPlugin):
@@ -10,3 +11,4 @@ class TidegatePlugin(AirflowPlugin):
 
     name = "tidegate"
     fastapi_apps = [{"app": PagesApp(), "url_prefix": PREFIX, "name": "Tidegate"}]  # noqa: RUF012 - Airflow's form
+    react_apps = [navigation()]  # noqa: RUF012 - Airflow's form

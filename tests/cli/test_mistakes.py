@@ -14,7 +14,10 @@ ROW = '{"question": "..."}'
 
 ARGUMENTS = {
     "no command": ("", ["COMMAND", "tidegate --help"]),
-    "an unknown command": ("refesh", ["'refesh'", "'refresh', 'search', 'evaluate', 'status', 'releases', 'verify'"]),
+    "an unknown command": (
+        "refesh",
+        ["'refesh'", "'refresh', 'search', 'evaluate', 'status', 'releases', 'rollback', 'verify'"],
+    ),
     "a refresh of nothing": ("refresh", ["FOLDER|CORPUS", "tidegate refresh --help"]),
     "a refresh of an empty name": ("refresh ''", ["empty"]),
     "a refresh of two folders": ("refresh {folder} {tmp}", ["{tmp}", "--help"]),

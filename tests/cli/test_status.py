@@ -96,36 +96,6 @@ def test_status_of_an_empty_store_says_how_to_begin(cli: Call, tmp_path: Path) -
     assert not (tmp_path / "none").exists()
 
 
-def test_the_json_of_releases_is_the_chain_newest_first(two_releases: list[str], cli: Call) -> None:
-    rows = cli("releases", "--json").rows
-    keys = "corpus version op release snapshot documents chunks entry approval reason written"
-    assert [set(row) for row in rows] == [set(keys.split())] * 2
-    assert {row["corpus"] for row in rows} == {"documents"}
-    assert [(row["version"], row["op"], row["release"], row["documents"]) for row in rows] == [
-        (2, "promote", two_releases[1], 2),
-        (1, "promote", two_releases[0], 1),
-    ]
-    assert cli("releases", "--limit", 1, "--json").rows == rows[:1]
-
-
-def test_a_person_reads_the_history_of_releases(two_releases: list[str], cli: Call) -> None:
-    heading, newest, oldest = cli("releases").out.splitlines()
-    assert re.split(r"  +", heading) == [
-        "version",
-        "op",
-        "release",
-        "snapshot",
-        "documents",
-        "chunks",
-        "by",
-        "written (UTC)",
-    ]
-    assert re.fullmatch(
-        rf" +2  promote  {two_releases[1][:12]}  [0-9a-f]{{12}} +2 +2  policy  \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d", newest
-    )
-    assert oldest.split()[:3] == ["1", "promote", two_releases[0][:12]]
-
-
 def test_verify_counts_what_it_read_back(two_releases: list[str], cli: Call) -> None:
     found = cli("verify")
     assert (found.code, found.err) == (0, "")

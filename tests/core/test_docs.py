@@ -160,6 +160,9 @@ def test_every_key_of_the_store_is_documented_and_no_other() -> None:
         keys.checkpoints("<corpus>", "<op_id>").rstrip("/"),
         keys.throughput("<corpus>", "<pool>"),
         keys.failures("<corpus>"),
+        keys.evaluation("<corpus>", "<inputs>"),
+        keys.approval("<corpus>", "<digest>"),
+        keys.event("<corpus>", "<time>-<digest8>"),
         keys.release("<corpus>", "<digest>"),
         keys.channel_head("<corpus>", "champion"),
         keys.channel_entry("<corpus>", "champion", "<digest>"),
@@ -168,11 +171,13 @@ def test_every_key_of_the_store_is_documented_and_no_other() -> None:
         keys.runs("<corpus>").rstrip("/"),
     }
     inside = {"dataset_manifest", "dataset_pages", "run_pages", "adapters", "adapter_manifest", "trained_on"}
+    inside |= {"evaluation_results", "evaluation_predictions", "events"}
     functions = [name for name, value in vars(keys).items() if callable(value) and name not in inside]
     listed = {spans(row[0])[0] for row in rows("store.md") if row[0].startswith("`<corpus>/")}
     folded = {
         re.sub(
-            r"^(<corpus>/(?:(?:segments|adapters)/<digest>\.<build8>|datasets/<digest>|checkpoints/<op_id>|runs))/.*",
+            r"^(<corpus>/(?:(?:segments|adapters)/<digest>\.<build8>|datasets/<digest>|evaluations/<inputs>"
+            r"|checkpoints/<op_id>|runs))/.*",
             r"\1",
             key,
         )

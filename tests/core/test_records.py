@@ -7,6 +7,7 @@ import pytest
 from tidegate.core.adapter_records import AdapterCounts, AdapterHead, AdapterManifest
 from tidegate.core.canonical import sha256_hex
 from tidegate.core.errors import ObjectCorruptError
+from tidegate.core.event_records import Actor, Event, Subject
 from tidegate.core.records import (
     AccessPolicy,
     AdapterReference,
@@ -115,6 +116,16 @@ RECORDS: dict[str, Record] = {
         expires_at="2026-11-23T10:00:00Z",
         run="promote_release.handbook/manual__1",
         signature="00" * 32,
+    ),
+    "event": Event(
+        corpus="handbook",
+        kind="approved",
+        who=Actor(id="ml_lead", name="ML lead"),
+        what=Subject(release=A, adapter=f"{B}.01234567"),
+        why="better on every tag",
+        when="2026-11-21T10:00:00Z",
+        evidence={"evaluation": B, "base_entry": C},
+        run="promote_release.handbook/manual__1",
     ),
     "entry_promote": Entry(
         corpus="handbook",

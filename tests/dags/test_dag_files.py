@@ -36,8 +36,16 @@ def schedule(timetable):
     return {"assets": assets, "cron": cron}
 
 
+def form(operator):
+    users = [user["id"] for user in operator.assigned_users]
+    minutes = operator.response_timeout.total_seconds() / 60
+    return {"options": operator.options, "defaults": operator.defaults, "users": users, "minutes": minutes}
+
+
 def task(operator):
     return {
+        "form": form(operator) if hasattr(operator, "response_timeout") else None,
+        "trigger_rule": operator.trigger_rule,
         "after": sorted(operator.upstream_task_ids),
         "mapped": operator.is_mapped,
         "pool": operator.pool,
@@ -53,6 +61,11 @@ def deadline(alert):
     return {"minutes": minutes, "name": alert.name, "calls": alert.callback.path, **alert.callback.kwargs}
 
 
+def param(given):
+    shape = {key: value for key, value in given.schema.items() if key not in ("title", "description")}
+    return {"value": given.value if given.has_value else None, "schema": shape}
+
+
 def described(dag):
     DagSerialization.to_dict(dag)
     return {
@@ -63,6 +76,7 @@ def described(dag):
         "catchup": dag.catchup,
         "schedule": schedule(dag.timetable),
         "deadline": [deadline(alert) for alert in dag.deadline or []],
+        "params": {name: param(dag.params.get_param(name)) for name in dag.params},
         "tasks": {operator.task_id: task(operator) for operator in dag.tasks},
     }
 
@@ -103,6 +117,7 @@ alerts: {notifier: mail.Notifier, arguments: {to: on-call@brackwater.example}, d
     "notified.yaml": "source: {path: docs}\nalerts: {notifier: mail.Notifier}",
     "timed.yaml": "source: {path: docs}\nalerts: {deadline_minutes: 0.5}",
     "by_hand.yaml": "source: {path: docs}\nrefresh: {schedule: null}\npromotion: {check: null}",
+    "approved.yaml": "source: {path: docs}\npromotion: {approvers: [ana, bo]}",
     "abroad.yaml": "source: {path: docs}\nrefresh: {schedule: 0 4 * * *, timezone: Europe/Lisbon}",
 }
 
@@ -153,8 +168,8 @@ def callbacks(task: dict[str, Any]) -> dict[str, list[str]]:
     return {name.removesuffix("_callback"): calls for name, calls in task.items() if name.endswith("_callback")}
 
 
-def test_the_demo_corpus_has_four_dags_and_parsing_them_loads_nothing_heavy(parsed: dict[str, Any]) -> None:
-    pipelines = ("refresh_index", "promote_release", "validate_qa", "refresh_adapter")
+def test_the_demo_corpus_has_five_dags_and_parsing_them_loads_nothing_heavy(parsed: dict[str, Any]) -> None:
+    pipelines = ("refresh_index", "promote_release", "rollback_release", "validate_qa", "refresh_adapter")
     assert dags_of(parsed["plain"]).keys() == {f"{pipeline}.handbook" for pipeline in pipelines}
     assert [HEAVY & set(case["loaded"]) for case in parsed.values()] == [set()] * len(parsed)
     assert all("airflow" in case["loaded"] for case in parsed.values())
@@ -167,7 +182,7 @@ def test_every_dag_explains_itself_and_has_tags_and_an_owner(parsed: dict[str, A
         assert {task["owner"] for task in dag["tasks"].values()} == {"tidegate"}, name
         assert not dag["catchup"], name
         if "broken" not in dag["tags"]:
-            assert dag["max_active_runs"] == 1, name
+            assert dag["max_active_runs"] == (4 if name.startswith(("promote", "rollback")) else 1), name
             assert all(f"**{task}**" in dag["doc"] for task in dag["tasks"]), name
 
 
@@ -198,6 +213,26 @@ def test_promote_release_is_woken_by_the_snapshot_and_by_its_own_clock(parsed: d
     assert {name: task["outlets"] for name, task in tasks.items() if task["outlets"]} == {
         "publish": [["release.handbook", "x-tidegate://handbook/release"]]
     }
+
+
+def test_rollback_release_runs_by_hand_and_asks_for_a_reason(parsed: dict[str, Any]) -> None:
+    dag = dags_of(parsed["plain"])["rollback_release.handbook"]
+    assert dag["schedule"] == {"assets": [], "cron": []}
+    assert dag["params"]["reason"] == {"value": None, "schema": {"type": "string", "minLength": 3}}
+    assert dag["params"]["release"] == {"value": None, "schema": {"type": ["null", "string"]}}
+    tasks = dag["tasks"]
+    assert {name: task["after"] for name, task in tasks.items()} == {"choose": [], "restore": ["choose"]}
+    assert {task["trigger_rule"] for task in tasks.values()} == {"all_success"}
+    assert {name: task["outlets"] for name, task in tasks.items() if task["outlets"]} == {
+        "restore": [["release.handbook", "x-tidegate://handbook/release"]]
+    }
+
+
+def test_only_the_approvers_of_a_corpus_may_answer_the_form(parsed: dict[str, Any]) -> None:
+    choose = dags_of(parsed["settings"])["rollback_release.approved"]["tasks"]["choose"]
+    form = {"options": ["Keep what serves"], "defaults": ["Keep what serves"], "minutes": 60.0}
+    assert choose["form"] == {**form, "users": ["ana", "bo"]}
+    assert dags_of(parsed["plain"])["rollback_release.handbook"]["tasks"]["choose"]["form"] == {**form, "users": []}
 
 
 def test_validate_qa_is_woken_by_the_snapshot_and_by_its_own_clock(parsed: dict[str, Any]) -> None:
@@ -265,7 +300,7 @@ def test_a_corpus_file_that_cannot_be_used_has_a_dag_that_says_so_and_spares_the
     parsed: dict[str, Any], case: str
 ) -> None:
     dags = dags_of(parsed[case])
-    pipelines = ("refresh_index", "promote_release")
+    pipelines = ("refresh_index", "promote_release", "rollback_release")
     sound = {f"{pipeline}.{corpus}" for pipeline in pipelines for corpus in ("handbook", "sound")}
     assert dags.keys() == sound | {"validate_qa.handbook", "refresh_adapter.handbook", "refresh_index.broken"}
     dag = dags["refresh_index.broken"]

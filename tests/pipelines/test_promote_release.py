@@ -20,7 +20,7 @@ from tidegate.core.errors import (
 )
 from tidegate.core.records import Bundle, Entry, RetrievalSettings
 from tidegate.pipelines import refresh_index
-from tidegate.pipelines.promote_release import champion, compose, promote, publish
+from tidegate.pipelines.promote_release import champion, compose, promote, propose, publish
 from tidegate.pipelines.workspace import Workspace
 from tidegate.registry.channel import Channel
 from tidegate.registry.file_store import FileStore
@@ -127,11 +127,11 @@ def test_the_policy_never_composes_and_publishes_nothing(workspace: Workspace, f
     held = make_workspace(folder, store, promotion={"policy": "never"})
     commit(held, folder, "ebb")
     candidate = promote(held)
-    assert (candidate.champion, candidate.base_entry, candidate.is_champion, candidate.held) == (
+    assert (candidate.champion, candidate.base_entry, candidate.is_champion, candidate.outcome) == (
         None,
         None,
         False,
-        False,
+        "stop",
     )
     assert f"test/releases/{candidate.release}.json" in keys(store)
     assert not any("/channels/" in key for key in keys(store))
@@ -139,7 +139,7 @@ def test_the_policy_never_composes_and_publishes_nothing(workspace: Workspace, f
         ReleaseHeldError, match=rf"release {candidate.release[:12]} .* promotion.policy is never"
     ) as caught:
         publish(held, candidate)
-    assert "promotion.policy: auto" in caught.value.next_action
+    assert "promotion.policy: auto or approve" in caught.value.next_action
     released = promote(workspace).release
     commit(held, folder, "flow")
     waiting = promote(held)
@@ -174,7 +174,7 @@ def test_when_the_work_is_done_decides_no_release(
 
 def test_publishing_twice_is_publishing_once(workspace: Workspace, folder: Path, store: FileStore) -> None:
     commit(workspace, folder, "ebb")
-    candidate = compose(workspace)
+    candidate = propose(workspace, compose(workspace), None)
     assert served(store) is None
     assert publish(workspace, candidate)
     assert not publish(workspace, candidate)
@@ -185,7 +185,7 @@ def test_a_candidate_composed_before_another_was_published_is_lost(
     workspace: Workspace, folder: Path, store: FileStore
 ) -> None:
     commit(workspace, folder, "ebb")
-    slow = compose(workspace)
+    slow = propose(workspace, compose(workspace), None)
     commit(workspace, folder, "flow")
     quick = promote(workspace)
     with pytest.raises(CommitLostError, match=f"release {slow.release[:12]} was not committed"):
@@ -202,7 +202,8 @@ def test_what_was_rolled_back_waits_for_a_person_and_a_new_snapshot_does_not(
     bad = promote(workspace).release
     Channel(store, "test").rollback(good, "worse answers")
     candidate = promote(workspace)
-    assert (candidate.release, candidate.held, candidate.champion) == (bad, True, good)
+    assert (candidate.release, candidate.outcome, candidate.champion) == (bad, "stop", good)
+    assert candidate.why == f"release {bad[:12]} was rolled back before; only a person may promote it again"
     assert served(store) == good
     with pytest.raises(ReleaseHeldError, match="was promoted before and rolled back"):
         publish(workspace, candidate)
@@ -216,7 +217,7 @@ def test_what_a_rollback_restored_serves_and_is_not_held(workspace: Workspace, f
     promote(make_workspace(folder, store, retrieval={"top_k": 5}))
     Channel(store, "test").rollback(good, "worse answers")
     candidate = promote(workspace)
-    assert (candidate.release, candidate.is_champion, candidate.held) == (good, True, False)
+    assert (candidate.release, candidate.is_champion, candidate.outcome) == (good, True, "stop")
     assert [entry.op for entry in entries(store)] == ["promote", "promote", "rollback"]
 
 

@@ -24,7 +24,8 @@ from tidegate.registry.runs import Run, run_name
 
 if TYPE_CHECKING:
     from tidegate.evaluation.answer_metrics import Rate, Summary
-    from tidegate.pipelines.evaluate_adapter import AdapterEvaluation, Answer
+    from tidegate.pipelines.asking import Answer
+    from tidegate.pipelines.evaluate_adapter import AdapterEvaluation
 
 
 def train(options: argparse.Namespace) -> int:

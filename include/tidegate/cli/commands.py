@@ -158,22 +158,6 @@ def status(options: argparse.Namespace) -> int:
     return 0
 
 
-def releases(options: argparse.Namespace) -> int:
-    """Show the history of the champion channel."""
-    from tidegate.pipelines.status import release_history
-
-    store = store_of(options)
-    held = stored_corpora(store)
-    for corpus in held if held and not options.corpus else [choose_stored(store, options.corpus, held)]:
-        history = release_history(store, corpus, options.limit)
-        if options.json:
-            for row in history:
-                say(json.dumps({"corpus": corpus, **row}))
-        else:
-            views.show_history(corpus, history)
-    return 0
-
-
 def verify(options: argparse.Namespace) -> int:
     """Read everything back; the first thing that is wrong becomes the exit code and the reason."""
     from tidegate.pipelines.verify_store import verify_corpus

@@ -21,6 +21,8 @@ _EPILOG = """examples:
   tidegate qa validate --qa qa.jsonl          check questions against the documents, split them, keep them
   tidegate evaluate retrieval --qa qa.jsonl   hit, recall, MRR and nDCG of each search mode
   tidegate status                             what serves, what is in quarantine, how the last run went
+  tidegate releases diff v3 champion          what changed: documents, rows, metrics, settings
+  tidegate rollback --reason "worse answers"  let the release before serve again
 
 The store is --store, else $TIDEGATE_STORE, else .tidegate/store of the project; it takes file:///folder and
 s3://bucket/prefix (credentials from the usual AWS chain). Exit codes: 0 done, 1 failed, 2 a mistake in the input.
@@ -58,9 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     status = _command(commands, "status", "What each corpus serves, its quarantine, and how its last run went.")
     status.set_defaults(run="status")
-    releases = _command(commands, "releases", "The promotions and rollbacks of a corpus, newest first.")
-    releases.add_argument("--limit", type=_positive, default=20, metavar="N", help="entries to show (default 20)")
-    releases.set_defaults(run="releases")
+    _add_releases(commands)
     verify = _command(
         commands, "verify", "Read everything back and check it: digests, counts, ids. Exit 1 if anything is off."
     )
@@ -134,6 +134,42 @@ def _add_evaluate(commands: _Commands) -> None:
     adapter.set_defaults(module="adapter_commands", run="evaluate")
 
 
+def _add_releases(commands: _Commands) -> None:
+    releases = _command(commands, "releases", "The promotions and rollbacks of a corpus, newest first.")
+    releases.add_argument("--limit", type=_positive, default=20, metavar="N", help="entries to show (default 20)")
+    releases.set_defaults(module="release_commands", run="releases")
+    diff = _command(
+        releases.add_subparsers(dest="what", metavar="[diff]", parser_class=_Parser),
+        "diff",
+        "What release B has otherwise than release A: documents, rows, metrics, settings.",
+        "A release is given by the beginning of its id, as v12, or as champion or candidate (the newest that has not "
+        "served).",
+        argument_default=argparse.SUPPRESS,  # an option given before diff stays
+    )
+    diff.add_argument("first", metavar="A")
+    diff.add_argument("second", metavar="B")
+    diff.set_defaults(run="difference")
+    promote = _command(
+        commands,
+        "promote",
+        "Measure what is newest, hold it against the gate, and promote it if the policy lets it.",
+        "Where the policy asks for an approval, the DAG promote_release asks for it.",
+    )
+    promote.add_argument(
+        "--reconsider", action="store_true", help="propose the newest adapter although it was refused before"
+    )
+    promote.set_defaults(module="release_commands", run="promote")
+    rollback = _command(
+        commands,
+        "rollback",
+        "Let an earlier release serve again, index and adapter as a pair; nothing is computed or copied.",
+        "A release that was rolled back is promoted again by a person only.",
+    )
+    rollback.add_argument("--to", metavar="RELEASE", help="the beginning of its id, or v12 (default: the one before)")
+    rollback.add_argument("--reason", required=True, metavar="TEXT", help="why; it stays in the history")
+    rollback.set_defaults(module="release_commands", run="rollback")
+
+
 def _add_qa(commands: _Commands) -> None:
     parser = commands.add_parser("qa", help="Questions with known answers: validate, review, grow a set.")
     what = parser.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=_Parser)
@@ -184,8 +220,8 @@ def _add_adapters(commands: _Commands) -> None:
     affected.set_defaults(module="qa_commands", run="affected")
 
 
-def _command(commands: _Commands, name: str, summary: str, more: str = "") -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=summary, description=f"{summary} {more}".strip())
+def _command(commands: _Commands, name: str, summary: str, more: str = "", **settings: Any) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=summary, description=f"{summary} {more}".strip(), **settings)
     parser.add_argument(
         "--store", metavar="URI", help="where the artifacts are (default: $TIDEGATE_STORE, else .tidegate/store)"
     )

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 from tidegate.cli.output import note, passage, say, short, shown, table, when
 
 if TYPE_CHECKING:
+    from tidegate.pipelines.compare_releases import ReleaseComparison
     from tidegate.pipelines.evaluate_retrieval import RetrievalResult
     from tidegate.pipelines.promote_release import Candidate
     from tidegate.pipelines.refresh_index import RefreshReport
 
 _MORE = 5
+_NAMED = 20
+_DIGEST = 64
+"""Digits of a digest."""
 
 
 def show_refresh(corpus: str, report: RefreshReport, candidate: Candidate, result: Mapping[str, Any]) -> None:
@@ -24,7 +28,8 @@ def show_refresh(corpus: str, report: RefreshReport, candidate: Candidate, resul
         say()
         say(table(["quarantined", "reason"], [[item["document"], item["reason"]] for item in report.quarantine]))
     say()
-    ready = "" if candidate.is_champion else f" (release {short(candidate.release)} is ready but not promoted)"
+    name = f"release {short(candidate.release)} is ready but not promoted" if candidate.release else "a new release"
+    ready = "" if candidate.is_champion else f" ({name}: {candidate.why})"
     opened, written = f"{result['files_opened']} documents opened", f"{result['bytes_written']:,} bytes written"
     served = short(candidate.champion)
     say(f"corpus {corpus} serves release {served}{ready}: {opened}, {written}, {result['seconds']:.1f} s")
@@ -79,13 +84,15 @@ def show_status(found: Sequence[Mapping[str, Any]]) -> None:
 
 def show_history(corpus: str, history: Sequence[Mapping[str, Any]]) -> None:
     """Show promotions and rollbacks, newest first."""
-    headings = ["version", "op", "release", "snapshot", "documents", "chunks", "by", "written (UTC)"]
+    headings = ["version", "op", "release", "mode", "snapshot", "adapter", "documents", "chunks", "by", "written (UTC)"]
     rows = [
         [
-            row["version"],
+            f"v{row['version']}",
             row["op"],
             short(row["release"]),
+            row["serving_mode"],
             short(row["snapshot"]),
+            short(row["adapter"]),
             row["documents"],
             row["chunks"],
             "approval" if row["approval"] else row["reason"] or "policy",
@@ -94,6 +101,37 @@ def show_history(corpus: str, history: Sequence[Mapping[str, Any]]) -> None:
         for row in history
     ]
     say(table(headings, rows) if rows else f"corpus {corpus} has no release yet")
+
+
+def show_difference(found: ReleaseComparison) -> None:
+    """Show what a second release has otherwise than a first."""
+    say(f"release {short(found.first)} -> {short(found.second)}")
+    for what, difference in (("documents", found.documents), ("rows", found.rows)):
+        marked = (("~", difference.changed), ("+", difference.added), ("-", difference.removed))
+        counts = f"{len(difference.added)} added, {len(difference.changed)} changed, {len(difference.removed)} removed"
+        say(f"\n{what}: {counts}; {difference.total} in {short(found.second)}")
+        for mark, names in marked:
+            for name in names[:_NAMED]:
+                say(f"  {mark} {shown(name)}")
+            if len(names) > _NAMED:
+                say(f"  {mark} … and {len(names) - _NAMED} more")
+    if found.metrics:
+        say(f"\nmetrics over {'the same' if found.same_questions else 'different'} questions:")
+        pairs = [(arm, name, *pair) for arm, values in found.metrics.items() for name, pair in values.items()]
+        rows = [[arm, name, old, new, f"{new - old:+.3f}"] for arm, name, old, new in pairs]
+        say(table(["arm", "metric", short(found.first), short(found.second), "change"], rows))
+    if found.settings:
+        say("\nsettings:")
+        say(
+            table(
+                ["setting", short(found.first), short(found.second)],
+                [_setting(*item) for item in found.settings.items()],
+            )
+        )
+
+
+def _setting(name: str, pair: tuple[Any, Any]) -> list[object]:
+    return [name, *(short(value) if isinstance(value, str) and len(value) >= _DIGEST else value for value in pair)]
 
 
 def _qa_counts(counts: Mapping[str, int]) -> str:

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from tidegate.core.checked_text import Cron, Pattern, Timezone
 from tidegate.core.errors import ConfigInvalidError, CorpusUnknownError, suggest
+from tidegate.core.evaluation_config import CostsConfig, EvaluationConfig, GateConfig
 from tidegate.core.records import MetadataRule
 from tidegate.core.sections import Section
 from tidegate.core.training_config import AccessConfig, PromptConfig, ServingConfig, TrainingConfig
@@ -151,10 +152,23 @@ class BaseModelConfig(Section):
     """``package:<distribution>`` or ``path:<folder>``."""
 
 
+Policy = Literal["auto", "approve", "never"]
+"""``auto``: if every rule of the gate passes; ``approve``: then a person decides; ``never``: nothing is promoted."""
+
+
 class PromotionConfig(Section):
     """Who lets a release serve."""
 
-    policy: Literal["auto", "never"] = "auto"
+    policy: Policy = "auto"
+    """For releases without a new adapter."""
+    adapter_policy: Policy = "approve"
+    """For releases with an adapter that the champion does not have."""
+    approvers: tuple[str, ...] = ()
+    """User ids that may approve; empty means whoever may answer the form."""
+    second_approver: bool = False
+    """Whether another approver must agree."""
+    approval_hours: float = Field(default=48.0, gt=0, le=720)
+    """How long a form waits, and how long an approval holds."""
     check: Cron | None = "30 5 * * *"
     """Cron expression of the DAG's own look at the newest snapshot, in case an asset event was lost."""
 
@@ -187,8 +201,18 @@ class CorpusConfig(Section):
     access: AccessConfig = AccessConfig()
     training: TrainingConfig | None = None
     serving: ServingConfig = ServingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    gate: GateConfig = GateConfig()
+    costs: CostsConfig = CostsConfig()
     promotion: PromotionConfig = PromotionConfig()
     alerts: AlertsConfig = AlertsConfig()
+
+    @model_validator(mode="after")
+    def _two_approvers_are_two(self) -> Self:
+        approvers = self.promotion.approvers
+        if self.promotion.second_approver and len(set(approvers)) < 2:
+            raise ValueError(f"promotion.second_approver needs two promotion.approvers, got {list(approvers)}")
+        return self
 
     @model_validator(mode="after")
     def _name_is_usable(self) -> Self:

@@ -179,6 +179,31 @@ class CommitUnknownError(TidegateError):
     advice = "run again once the store answers: a commit that was applied is recognised, not repeated"
 
 
+class ApprovalKeyMissingError(TidegateError):
+    """There is no usable key to sign or verify approvals with."""
+
+    code = "approval_key_missing"
+    usage = True
+    advice = (
+        "put the output of 'openssl rand -hex 32' into a file of mode 0600, and its path into "
+        "TIDEGATE_APPROVAL_KEY_FILE, the same key wherever promote_release asks and publishes; nothing was published"
+    )
+
+
+class ApprovalInvalidError(TidegateError):
+    """An approval does not allow what a run is about to publish."""
+
+    code = "approval_invalid"
+    advice = "run promote_release again and answer the form of that run; the champion keeps serving"
+
+
+class ApprovalStaleError(TidegateError):
+    """The champion moved after the decision was made."""
+
+    code = "approval_stale"
+    advice = "run promote_release again for a new evaluation against the new champion, which keeps serving"
+
+
 class ReleaseHeldError(TidegateError):
     """The release was rolled back before; only a person may promote it again."""
 
@@ -192,6 +217,21 @@ class ReleaseMissingError(TidegateError):
     code = "release_missing"
     usage = True
     advice = "run 'tidegate refresh <folder or corpus>' first"
+
+
+class ReleaseUnknownError(TidegateError):
+    """No release, or more than one, is meant by what was given."""
+
+    code = "release_unknown"
+    usage = True
+    advice = "give one of the choices above by its version or by more digits of its id; 'tidegate releases' lists them"
+
+
+class NotApproverError(TidegateError):
+    """Someone who is not among the approvers of a corpus asked for what they decide."""
+
+    code = "not_approver"
+    advice = "let one of the approvers named above do it; the champion keeps serving"
 
 
 class StageMissingError(TidegateError):

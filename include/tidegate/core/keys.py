@@ -88,6 +88,31 @@ def failures(corpus: str) -> str:
     return f"{corpus}/scans/training/failures.json"
 
 
+def answers(corpus: str, scope: str) -> str:
+    """Answers of one engine, adapter and decoding by prompt; disposable."""
+    return f"{corpus}/scans/evaluation/answers/{scope}.json.z"
+
+
+def latency(corpus: str, scope: str) -> str:
+    """Latency of one engine and arm when it was measured last; disposable."""
+    return f"{corpus}/scans/evaluation/latency/{scope}.json"
+
+
+def verdict(corpus: str, adapter: str) -> str:
+    """Why an adapter was not promoted; it is not proposed again by itself."""
+    return f"{adapters_refused(corpus)}{adapter}.json"
+
+
+def adapters_refused(corpus: str) -> str:
+    """Folder of the adapters that were not promoted."""
+    return f"{corpus}/scans/promotion/refused/"
+
+
+def prompts(corpus: str, digest: str) -> str:
+    """Prompts that a bundle names, as a server needs them."""
+    return f"{corpus}/prompts/{digest}.json"
+
+
 def release(corpus: str, digest: str) -> str:
     """Record of a release."""
     return f"{corpus}/releases/{digest}.json"
@@ -101,6 +126,36 @@ def channel_head(corpus: str, channel: str) -> str:
 def channel_entry(corpus: str, channel: str, digest: str) -> str:
     """One promotion or rollback."""
     return f"{corpus}/channels/{channel}/entries/{digest}.json"
+
+
+def evaluation(corpus: str, key: str) -> str:
+    """Folder of an evaluation; ``key`` is the digest of its inputs."""
+    return f"{corpus}/evaluations/{key}"
+
+
+def evaluation_results(corpus: str, key: str) -> str:
+    """Results of an evaluation."""
+    return f"{evaluation(corpus, key)}/results.json"
+
+
+def evaluation_predictions(corpus: str, key: str, results: str) -> str:
+    """Answers behind the results of that digest."""
+    return f"{evaluation(corpus, key)}/predictions-{results}.jsonl"
+
+
+def approval(corpus: str, digest: str) -> str:
+    """Record of a person's signed decision."""
+    return f"{corpus}/approvals/{digest}.json"
+
+
+def events(corpus: str) -> str:
+    """Folder of all events."""
+    return f"{corpus}/events/"
+
+
+def event(corpus: str, name: str) -> str:
+    """One event (``<time>-<digest8>``)."""
+    return f"{events(corpus)}{name}.json"
 
 
 def hints(corpus: str, source: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,6 @@ from tidegate.core.errors import GenerationFailedError
 from tidegate.core.protocols import Progress
 from tidegate.core.records import BaseModelIdentity, DecodingSettings
 from tidegate.evaluation.generation import Completion, Engine, Prompt
-
-_BATCH_TOKENS = 6144
-"""Prompt tokens of one batch, padding included."""
 
 
 class TransformersGenerator:
@@ -49,42 +46,37 @@ class TransformersGenerator:
                 raise GenerationFailedError(f"adapter {prompt.adapter!r} is not loaded; valid: {known}")
             if not prompt.tokens:
                 raise GenerationFailedError("a prompt has no tokens")
-        model, tokenizer = self._opened()
         found: dict[int, Completion] = {}
-        for batch in _batches(prompts):
-            found |= self._answered(model, tokenizer, prompts, batch, decoding)
-            if progress:
-                progress(len(found), len(prompts))
+        for adapter in sorted({prompt.adapter or "" for prompt in prompts}):
+            own = [at for at, prompt in enumerate(prompts) if (prompt.adapter or "") == adapter]
+            answered = self._answered(
+                [prompts[at].tokens for at in own],
+                adapter or None,
+                decoding,
+                _counted(progress, len(found), len(prompts)),
+            )
+            found |= dict(zip(own, answered, strict=True))
         return [found[at] for at in range(len(prompts))]
 
     def _answered(
-        self, model: Any, tokenizer: Any, prompts: Sequence[Prompt], batch: Sequence[int], decoding: DecodingSettings
-    ) -> dict[int, Completion]:
-        import torch
+        self,
+        prompts: Sequence[Sequence[int]],
+        adapter: str | None,
+        decoding: DecodingSettings,
+        done: Callable[[int], None],
+    ) -> list[Completion]:
+        from tidegate.evaluation.greedy_decoding import decode
 
-        end = int(model.generation_config.eos_token_id)
-        longest = max(len(prompts[at].tokens) for at in batch)
-        tokens = torch.full((len(batch), longest), end)
-        seen = torch.zeros_like(tokens)
-        for row, at in enumerate(batch):
-            own = prompts[at].tokens
-            tokens[row, longest - len(own) :] = torch.tensor(own)
-            seen[row, longest - len(own) :] = 1
-        with torch.inference_mode(), self._speaking(model, prompts[batch[0]].adapter):
-            written = model.generate(
-                input_ids=tokens.to(model.device),
-                attention_mask=seen.to(model.device),
-                max_new_tokens=decoding.max_new_tokens,
-                do_sample=False,
-                pad_token_id=end,
-                use_cache=True,
-            )[:, longest:].tolist()
-        found = {}
-        for row, at in enumerate(batch):
-            finished = end in written[row]
-            own = written[row][: written[row].index(end)] if finished else written[row]
-            text = tokenizer.decode(own, skip_special_tokens=True).strip()
-            found[at] = Completion(text, len(own) + finished, finished)
+        model, tokenizer = self._opened()
+        known = model.generation_config.eos_token_id
+        ends = frozenset(known if isinstance(known, list) else [known])
+        with self._speaking(model, adapter):
+            written = decode(model, prompts, ends, decoding.max_new_tokens, done)
+        found = []
+        for tokens in written:
+            finished = tokens[-1] in ends
+            text = tokenizer.decode(tokens[: len(tokens) - finished], skip_special_tokens=True).strip()
+            found.append(Completion(text, len(tokens), finished))
         return found
 
     def _speaking(self, model: Any, adapter: str | None) -> Any:
@@ -127,16 +119,14 @@ class TransformersGenerator:
         return model, tokenizer
 
 
-def _batches(prompts: Sequence[Prompt]) -> Iterator[list[int]]:
-    """Yield places of prompts of one adapter and like length, as many as fit, longest first."""
-    order = sorted(range(len(prompts)), key=lambda at: (prompts[at].adapter or "", -len(prompts[at].tokens), at))
-    batch: list[int] = []
-    for at in order:
-        first = prompts[batch[0]] if batch else None
-        full = first and (len(batch) + 1) * len(first.tokens) > _BATCH_TOKENS
-        if first and (full or first.adapter != prompts[at].adapter):
-            yield batch
-            batch = []
-        batch.append(at)
-    if batch:
-        yield batch
+def _counted(progress: Progress | None, before: int, total: int) -> Callable[[int], None]:
+    """Return a function that adds up what was answered and reports it."""
+    answered = before
+
+    def done(more: int) -> None:
+        nonlocal answered
+        answered += more
+        if progress:
+            progress(answered, total)
+
+    return done

@@ -173,6 +173,9 @@ class LocalAirflow:
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             "TIDEGATE_HOME": str(self.home),
         }
+        if not os.environ.get("TIDEGATE_APPROVAL_KEY") and not os.environ.get("TIDEGATE_APPROVAL_KEY_FILE"):
+            self._secret("approval")
+            own["TIDEGATE_APPROVAL_KEY_FILE"] = str(self.state / "approval.secret")
         return {**os.environ, **own, **self.environment}
 
     def _secret(self, name: str) -> str:

@@ -22,11 +22,24 @@ def show_release(screen: Screen, workspace: Workspace) -> None:
     size = f"{counts.indexed} documents, {counts.chunks} chunks"
     screen.say(f"\nrelease {short(release.id)} of corpus {workspace.corpus} serves: {size}\n")
     questions = sample_questions(release, workspace)
+    if release.release.bundle.adapter is not None:
+        _show_answers(screen, workspace, release, questions)
+        return
     for question, hits in zip(questions, release.search(questions, top_k=1) if questions else [], strict=True):
         screen.say(f"  ? {shown(question)}")
         for hit in hits:
             screen.say(passage(hit.text, "    ", lines=4))
             screen.say(f"    -- {shown(hit.document)}{' > ' + shown(hit.heading) if hit.heading else ''}\n")
+
+
+def _show_answers(screen: Screen, workspace: Workspace, release: OpenRelease, questions: list[str]) -> None:
+    from tidegate.pipelines.answer_questions import answer_questions
+
+    for found in answer_questions(workspace, release.release, questions):
+        screen.say(f"  ? {shown(found.question)}")
+        screen.say(f"    {shown(found.text)}")
+        for item in found.passages[:1]:
+            screen.say(f"    -- {shown(item.document)}{' > ' + shown(item.heading) if item.heading else ''}\n")
 
 
 def show_next_steps(screen: Screen, workspace: Workspace, url: str, *, stays_up: bool) -> None:

@@ -112,6 +112,12 @@ class AirflowApi:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{urllib.parse.quote(run_id)}/taskInstances?limit=200"
         return list(self._call("GET", path)["task_instances"])
 
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str, comment: str) -> None:
+        """Answer the form of a task as this user."""
+        run = urllib.parse.quote(run_id)
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run}/taskInstances/{task_id}/-1/hitlDetails"
+        self._call("PATCH", path, {"chosen_options": [option], "params_input": {"comment": comment}})
+
     def _upsert(self, collection: str, name: str, body: dict[str, Any]) -> None:
         try:
             self._call("POST", collection, body)

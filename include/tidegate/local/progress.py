@@ -20,10 +20,12 @@ _STATES = {
     "skipped": "skipped",
     "up_for_retry": "failed",
     "removed": "skipped",
+    "awaiting_input": "asked",
 }
-_PROGRESS = re.compile(r"^(?:read|embed|train) (\d+)/(\d+) (\w+), (.*)$")
+_PROGRESS = re.compile(r"^(?:read|embed|train|[a-z+A-Z, ]+) (\d+)/(\d+) (\w+), (.*)$")
 _SUMMARIES = (
     "documents:", "release", "shard", "nothing", "rows:", "splits:", "dataset", "train:", "stop:", "adapter",
+    "evaluation", "approved:", "rejected:",
 )  # fmt: skip
 
 
@@ -60,7 +62,7 @@ def stages_of(
 
 
 def _combined(states: Sequence[str]) -> str:
-    for state in ("failed", "running"):
+    for state in ("failed", "asked", "running"):
         if state in states:
             return state
     if all(state == "skipped" for state in states):
@@ -70,6 +72,8 @@ def _combined(states: Sequence[str]) -> str:
 
 def _detail(events: Sequence[Sequence[str]], state: str) -> str:
     """Return the newest counts while running, the summary or the failure's code once done."""
+    if state == "asked":
+        return "waits for a person"
     if state == "failed":
         return next((line for lines in events for line in reversed(lines) if line.startswith("FAILED")), "see its log")
     if state == "done" and len(events) == 1:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-_MARKS = {"done": "✓", "running": "▸", "failed": "✗", "skipped": "–", "waiting": "·"}
+_MARKS = {"done": "✓", "running": "▸", "failed": "✗", "skipped": "–", "waiting": "·", "asked": "?"}
 _QUIET_SECONDS = 5.0
 
 
@@ -19,7 +19,7 @@ class Stage:
 
     name: str
     state: str
-    """done, running, failed, skipped or waiting."""
+    """done, running, failed, skipped, waiting, or asked: it waits for a person."""
     detail: str = ""
     seconds: float | None = None
 

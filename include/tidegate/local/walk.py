@@ -26,7 +26,7 @@ from tidegate.pipelines.workspace import Workspace
 from tidegate.registry.store import open_store
 
 REFRESH = ("detect", "embed", "commit")
-PROMOTE = ("compose", "publish")
+PROMOTE = ("compose", "evaluate", "gate", "approve", "publish")
 VALIDATE = ("load", "validate", "commit")
 TRAIN = ("decide", "prepare", "train", "commit")
 _PREFERRED_PORT = 8080
@@ -56,6 +56,8 @@ class Walk:
         with self._airflow:
             api = self._start()
             done = self._walk(api)
+            if done and not self._decide(api, once=once):
+                done = None
             if done is not None:
                 from tidegate.local.answers import show_next_steps, show_release
 
@@ -67,6 +69,23 @@ class Walk:
                     self._airflow.require_running()
                     time.sleep(1)
             return 0 if done else 1
+
+    def _decide(self, api: AirflowApi, *, once: bool) -> bool:
+        """Show a form that waits, and wait for its answer or give it; return whether the run behind it went well."""
+        from tidegate.local.approval import APPROVER, approve, find_form, show_verdict
+
+        form = find_form(api, self._promote)
+        if form is None:
+            return True
+        show_verdict(self._screen, self._workspace)
+        self._screen.say(f"\napprove   {form.url(self._airflow.url)}")
+        self._screen.say(f"          log in as {APPROVER} / {APPROVER}; data_engineer / data_engineer may look")
+        if once:
+            self._screen.say(f"          ONCE=1: answered now through Airflow's API as {APPROVER}\n")
+            approve(self._airflow.url, form)
+        else:
+            self._screen.say("          waiting for the answer\n")
+        return self._follow(api, self._promote, form.run_id, PROMOTE, asked=True) is not None
 
     def _start(self) -> AirflowApi:
         started = time.monotonic()
@@ -97,7 +116,7 @@ class Walk:
         refreshed = self._follow(api, self._refresh, api.trigger(self._refresh), REFRESH)
         if refreshed is None:
             return None
-        committed = any(task["task_id"] == "commit" and task["state"] == "success" for task in refreshed)
+        committed = _committed(refreshed)
         if not committed and corpus_status(self._workspace.store, self._workspace.corpus)["up_to_date"]:
             self._screen.say("\nnothing changed: no document was opened, nothing was embedded\n")
         else:
@@ -105,18 +124,46 @@ class Walk:
             if self._follow(api, self._promote, promotion, PROMOTE) is None:
                 return None
         if not self._validate:
-            self._screen.say("\nno Q&A set: with qa.path in a corpus file, questions are checked against the documents")
+            self._screen.say("\nno Q&A set: with qa.path in a corpus file, releases are measured and adapters trained")
             return True
         validation = self._woken(api, self._validate, before) if committed else api.trigger(self._validate)
         validated = self._follow(api, self._validate, validation, VALIDATE)
-        if validated is None or not self._train:
-            return validated is not None
-        moved = any(task["task_id"] == "commit" and task["state"] == "success" for task in validated)
-        training = self._woken(api, self._train, before) if moved else api.trigger(self._train)
-        return self._follow(api, self._train, training, TRAIN) is not None
+        if validated is None:
+            return False
+        moved = _committed(validated)
+        if self._train:
+            training = self._woken(api, self._train, before) if moved else api.trigger(self._train)
+            trained = self._follow(api, self._train, training, TRAIN)
+            if trained is None:
+                return False
+            moved = moved or _committed(trained)
+        return self._promoted(api, moved=moved)
 
-    def _follow(self, api: AirflowApi, dag_id: str, run_id: str, names: Sequence[str]) -> list[dict[str, Any]] | None:
-        """Show a run until it ends; return its tasks, None if it failed."""
+    def _promoted(self, api: AirflowApi, *, moved: bool) -> bool:
+        """Follow the run that measures the newest candidate; a run of its own looks where nothing has moved."""
+        from tidegate.local.approval import find_form
+
+        deadline = time.monotonic() + (_EVENT_SECONDS / 2 if moved else 0)
+        while True:
+            if find_form(api, self._promote):
+                return True
+            running = [run["dag_run_id"] for run in api.runs(self._promote) if run["state"] in ("running", "queued")]
+            if not running and time.monotonic() < deadline:
+                time.sleep(_POLL_SECONDS)
+                continue
+            if (
+                self._follow(api, self._promote, running[-1] if running else api.trigger(self._promote), PROMOTE)
+                is None
+            ):
+                return False
+            if not running:
+                return True
+            deadline = 0.0
+
+    def _follow(
+        self, api: AirflowApi, dag_id: str, run_id: str, names: Sequence[str], *, asked: bool = False
+    ) -> list[dict[str, Any]] | None:
+        """Show a run until it ends, or asks unless it was ``asked`` before; return its tasks, None if it failed."""
         pause, before = _POLL_SECONDS, None
         while True:
             self._airflow.require_running()
@@ -126,11 +173,11 @@ class Walk:
             pause = _POLL_SECONDS if states != before else min(pause * _SLOWER, _SLOWEST_POLL_SECONDS)
             before = states
             self._screen.show(stages_of(dag_id, run_id, tasks, names, self._logs))
-            if state in ("success", "failed"):
+            if state in ("success", "failed") or (not asked and "awaiting_input" in states):
                 break
             time.sleep(pause)
         self._screen.keep()
-        if state == "success":
+        if state != "failed":
             return tasks
         for task in tasks:
             if task["state"] == "failed":
@@ -147,6 +194,10 @@ class Walk:
                 return str(new[0])
             time.sleep(_POLL_SECONDS)
         return api.trigger(dag_id)
+
+
+def _committed(tasks: Sequence[dict[str, Any]]) -> bool:
+    return any(task["task_id"] == "commit" and task["state"] == "success" for task in tasks)
 
 
 def _settings(home: Path) -> AirflowSettings:

@@ -2,45 +2,100 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from airflow.sdk import get_current_context
+
+from tidegate.core.progress import ProgressLog
+from tidegate.orchestration.approval import report_path
 from tidegate.orchestration.steps import Step, run_step
 
+_WOKEN = "asset_triggered"
 
-def compose(corpus: str) -> dict[str, Any] | None:
-    """Compose a release of the newest snapshot; None if it serves already or must not be promoted by policy."""
 
-    def body(step: Step) -> tuple[dict[str, Any] | None, str]:
+def compose(corpus: str) -> bool:
+    """Compose what may serve; False if it serves already, or if the dataset that measures it is not there yet."""
+
+    def body(step: Step) -> tuple[bool, str]:
+        from tidegate.pipelines.compose_release import stage_composition, waits_for_dataset
         from tidegate.pipelines.promote_release import compose as compose_release
         from tidegate.registry.heads import read_head
 
         if read_head(step.workspace.store, corpus).snapshot is None:
-            return None, "release: none, there is no snapshot yet"
-        candidate = compose_release(step.workspace)
-        if candidate.is_champion:
-            return None, f"release {candidate.release[:12]} serves already"
-        if candidate.held:
-            return None, f"release {candidate.release[:12]} was rolled back before; only a person may promote it again"
-        if step.workspace.config.promotion.policy == "never":
-            return None, f"release {candidate.release[:12]} is ready; promotion.policy is never"
-        return asdict(
-            candidate
-        ), f"release {candidate.release[:12]} is ready, {(candidate.champion or 'nothing')[:12]} serves"
+            return False, "release: none, there is no snapshot yet"
+        context = get_current_context()
+        composition = compose_release(step.workspace, reconsider=bool(context["params"].get("reconsider")))
+        aside = f"\n{composition.left_aside}" if composition.left_aside else ""
+        if composition.is_champion:
+            return False, f"release {(composition.champion or '')[:12]} serves already{aside}"
+        snapshot = composition.bundle.snapshot[:12]
+        if context["dag_run"].run_type == _WOKEN and waits_for_dataset(step.workspace, composition):
+            return False, f"release: snapshot {snapshot} waits for its dataset, which wakes this DAG"
+        stage_composition(step.run, composition)
+        adapter = composition.bundle.adapter
+        with_adapter = f", adapter {adapter.key[:12]}" if adapter else ""
+        return True, f"release of snapshot {snapshot}{with_adapter} is composed{aside}"
 
     return run_step(corpus, "compose", body)
 
 
-def publish(corpus: str, candidate: dict[str, Any]) -> dict[str, Any]:
+def evaluate(corpus: str) -> str | None:
+    """Measure candidate and champion on the holdout; return the evaluation's key, None without a dataset."""
+
+    def body(step: Step) -> tuple[str | None, str]:
+        from tidegate.pipelines.compose_release import staged_composition
+        from tidegate.pipelines.evaluate_release import evaluate as measure
+
+        composition = staged_composition(step.workspace, step.run)
+        if composition.dataset is None:
+            return None, "release: not measured, the corpus has no dataset"
+        found = measure(step.workspace, composition, lambda stage: ProgressLog(stage, "answers"))
+        told = f"evaluation {found.evaluation.key[:12]}: {found.generated} of {found.asked} answers were generated"
+        return found.evaluation.key, told if found.asked else f"evaluation {found.evaluation.key[:12]} is known"
+
+    return run_step(corpus, "evaluate", body)
+
+
+def gate(corpus: str, evaluation: str | None) -> dict[str, Any] | None:
+    """Hold the evaluation against the gate and write release and report; None if the run ends here."""
+
+    def body(step: Step) -> tuple[dict[str, Any] | None, str]:
+        from tidegate.pipelines.compose_release import staged_composition
+        from tidegate.pipelines.evaluate_release import require_evaluated
+        from tidegate.pipelines.promote_release import propose
+        from tidegate.pipelines.release_report import rule_lines, write_reports
+
+        composition = staged_composition(step.workspace, step.run)
+        found = require_evaluated(step.workspace, composition, evaluation)
+        candidate = propose(step.workspace, composition, found, step.run.name)
+        lines = [f"release: {candidate.why}"]
+        if found is not None:
+            dag_id = get_current_context()["ti"].dag_id
+            write_reports(step.workspace, found, candidate.release, report_path(dag_id, found.evaluation.key))
+            lines = [*rule_lines(found.report), *lines]
+        step.run.record(
+            "promote", {"outcome": "done" if candidate.outcome == "stop" else "waiting", "why": candidate.why}
+        )
+        return None if candidate.outcome == "stop" else asdict(candidate), "\n".join(lines)
+
+    return run_step(corpus, "gate", body)
+
+
+def publish(corpus: str, candidate: Mapping[str, Any], answers: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
     """Make the candidate the champion, once, whoever else tries; return its id."""
 
     def body(step: Step) -> tuple[dict[str, Any], str]:
-        from tidegate.pipelines.promote_release import Candidate
+        from tidegate.pipelines.promote_release import Candidate, read_answers
         from tidegate.pipelines.promote_release import publish as publish_release
 
-        done = publish_release(step.workspace, Candidate(**candidate))
-        release = str(candidate["release"])
-        step.run.record("promote", {"outcome": "done", "release": release})
-        return {"release": release}, f"release {release[:12]} {'serves now' if done else 'had been promoted before'}"
+        found = Candidate(**candidate)
+        approved = read_answers(answers, os.environ)
+        done = publish_release(step.workspace, found, approved, step.run.name)
+        step.run.record("promote", {"outcome": "done", "release": found.release})
+        told = "serves now" if done else "had been promoted before"
+        return {"release": found.release}, f"release {found.release[:12]} {told}"
 
     return run_step(corpus, "publish", body)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Asset, AssetOrTimeSchedule, CronTriggerTimetable
+from airflow.sdk import Asset, AssetAny, AssetOrTimeSchedule, CronTriggerTimetable
 from airflow.sdk.definitions.callback import SyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
@@ -68,10 +69,16 @@ def cron(expression: str | None, timezone: str) -> CronTriggerTimetable | None:
     return CronTriggerTimetable(expression, timezone=timezone) if expression else None
 
 
-def on_asset_or_time(asset: Asset, expression: str | None, timezone: str) -> AssetOrTimeSchedule | list[Asset]:
+def on_asset_or_time(asset: Asset, expression: str | None, timezone: str) -> AssetOrTimeSchedule | AssetAny:
     """Return a schedule for an asset's events, backed by a clock: an event can be lost, the clock cannot."""
+    return on_assets_or_time([asset], expression, timezone)
+
+
+def on_assets_or_time(assets: Sequence[Asset], expression: str | None, timezone: str) -> AssetOrTimeSchedule | AssetAny:
+    """Return a schedule for an event of any of some assets, backed by a clock."""
     timetable = cron(expression, timezone)
-    return AssetOrTimeSchedule(timetable=timetable, assets=[asset]) if timetable else [asset]
+    woken = AssetAny(*assets)
+    return AssetOrTimeSchedule(timetable=timetable, assets=woken) if timetable else woken
 
 
 def _deadline(alerts: AlertsConfig) -> DeadlineAlert | None:

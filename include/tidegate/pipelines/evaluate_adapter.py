@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,11 +17,9 @@ from tidegate.core import keys
 from tidegate.core.adapter_records import AdapterManifest
 from tidegate.core.answer_text import holds
 from tidegate.core.errors import ConfigInvalidError
-from tidegate.core.prompts import Passage
-from tidegate.core.protocols import Progress
-from tidegate.core.records import DecodingSettings
-from tidegate.evaluation.answer_metrics import JudgedAnswer, Mean, Rate, Summary, judge, summarise
-from tidegate.evaluation.generation import Generator, Prompt
+from tidegate.evaluation.answer_metrics import JudgedAnswer, Mean, Rate, Summary, summarise
+from tidegate.evaluation.generation import Generator
+from tidegate.pipelines.asking import Answer, Asked, Asker, StageProgress, as_asked, greedy
 from tidegate.pipelines.training_rows import RowSource
 from tidegate.prompting.renderer import BASE_PROMPTS, Renderer
 from tidegate.qa.dataset import Row
@@ -32,30 +30,6 @@ ADAPTER = "adapter"
 _DEV_ROWS, _NEAR_ROWS, _CHANGED_ROWS = 80, 120, 80
 """Rows at most: of dev for the choice of a prompt, of near misses, of changed values; drawn by the adapter's key."""
 _NUMBERS = "0123456789"
-
-StageProgress = Callable[[str], Progress]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A row with the passages that the prompt shows."""
-
-    row: str
-    question: str
-    gold: str | None
-    tags: tuple[str, ...]
-    passages: tuple[Passage, ...]
-    old: str = ""
-    """The answer before its value was changed."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What an arm said to one row."""
-
-    asked: Asked
-    text: str
-    judged: JudgedAnswer
 
 
 @dataclass(frozen=True)
@@ -142,7 +116,7 @@ class AdapterEvaluator:
     def _asked(self, rows: Sequence[Row]) -> list[Asked]:
         shown = self.source.workspace.config.prompt.passages
         found = self.source.finder.find([row.example.question for row in rows], shown, without=self.source.closed(()))
-        return [_as_asked(row, passages) for row, passages in zip(rows, found, strict=True)]
+        return [as_asked(row, passages) for row, passages in zip(rows, found, strict=True)]
 
     def _near_misses(self) -> list[Asked]:
         """Return answerable holdout rows with passages of other documents alone, none of which holds the answer."""
@@ -156,7 +130,7 @@ class AdapterEvaluator:
             own = {paths[key] for key in row.documents}
             (found,) = self.source.finder.find([row.example.question], 2 * shown, without=closed | own)
             kept = [passage for passage in found if not holds(passage.text, row.example.answer)][:shown]
-            asked.append(replace(_as_asked(row, kept), gold=None))
+            asked.append(replace(as_asked(row, kept), gold=None))
         return asked
 
     def _changed_values(self) -> list[Asked]:
@@ -195,36 +169,16 @@ class AdapterEvaluator:
         return tuple(sorted(item.asked.row for item in found if not item.judged.correct))
 
     def _answers(self, asked: Sequence[Asked], prompt: Renderer, adapter: str | None, stage: str) -> list[Answer]:
-        encode = self.source.tokenizer.encode_prompt
-        prompts = [Prompt(tuple(encode(prompt.turns(item.question, item.passages))), adapter) for item in asked]
-        written = self.generator.generate(
-            prompts, decoding(self.source.workspace.config.prompt.max_answer_tokens), self.progress(stage)
+        decoding = greedy(self.source.workspace.config.prompt.max_answer_tokens)
+        return Asker(self.generator, self.source.tokenizer, decoding, self.progress).answers(
+            asked, prompt, adapter, stage
         )
-        return [
-            Answer(
-                item,
-                completion.text,
-                judge(completion.text, item.gold, refusal=prompt.refusal, passages=item.passages, tags=item.tags),
-            )
-            for item, completion in zip(asked, written, strict=True)
-        ]
-
-
-def decoding(max_answer_tokens: int) -> DecodingSettings:
-    """Return the decoding of evaluation and serving: greedy."""
-    return DecodingSettings(temperature=0.0, top_p=1.0, max_new_tokens=max_answer_tokens, seed=0)
 
 
 def note_failures(source: RowSource, evaluation: AdapterEvaluation) -> None:
     """Keep which fresh rows fail, for the next decision whether to train."""
     note = {"adapter": evaluation.adapter, "rows": list(evaluation.fresh_failures)}
     source.workspace.store.put(keys.failures(source.workspace.corpus), json.dumps(note).encode())
-
-
-def _as_asked(row: Row, passages: Sequence[Passage]) -> Asked:
-    example = row.example
-    gold = example.answer if example.answerable else None
-    return Asked(row.id, example.question, gold, example.tags, tuple(passages))
 
 
 def _slices(found: Sequence[Answer], missed: Sequence[Answer]) -> dict[str, list[JudgedAnswer]]:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from tidegate.core.answer_text import locate
 from tidegate.core.prompts import Passage
+from tidegate.core.records import RetrievalSettings
 from tidegate.indexing.search import Hit, SearchIndex
 from tidegate.indexing.snapshot import Snapshot
 from tidegate.pipelines.workspace import Workspace
@@ -39,9 +40,9 @@ class PassageFinder:
             return []
         settings = self.workspace.retrieval
         shown = settings.top_k
-        deep = settings.model_copy(update={"top_k": max(shown, _DEEP)}) if without else settings
-        vectors = None if deep.mode == "sparse" else self.workspace.embedder.embed(questions)
-        found = self._index.search(questions, vectors, deep)
+        found = self.search(
+            questions, settings.model_copy(update={"top_k": max(shown, _DEEP)}) if without else settings
+        )
         closed = self._texts_of(frozenset(without))
         return [
             best_windows(
@@ -53,6 +54,11 @@ class PassageFinder:
             )
             for question, hits in zip(questions, found, strict=True)
         ]
+
+    def search(self, questions: Sequence[str], settings: RetrievalSettings) -> list[list[Hit]]:
+        """Rank passages for a batch of questions."""
+        vectors = None if settings.mode == "sparse" else self.workspace.embedder.embed(questions)
+        return self._index.search(questions, vectors, settings)
 
     def holding(self, document: str, quote: str, *, without: Collection[str] = frozenset()) -> Passage | None:
         """Return the window of a document that holds a quote; None where no passage holds it whole.

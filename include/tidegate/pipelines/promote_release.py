@@ -1,35 +1,66 @@
-"""Make the newest verified snapshot the champion: compose a release, then publish it. The only writer of the channel.
+"""From a composition to what serves: propose a release, ask by policy, publish it once. The only writer of the channel.
 
-For now a release is an index alone and the policy is ``auto``: every part that later versions add (adapter, dataset,
-evaluation, approval) is null in the records, and filled without reshaping them.
+A release is written only after its evaluation passed the gate; without a Q&A set it is the index alone. What
+:func:`publish` needs it reads from the store: what a task hands on names a release, and proves nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from tidegate.core.canonical import digest_of
-from tidegate.core.errors import ReleaseHeldError, ReleaseMissingError
-from tidegate.core.records import Bundle, Release
+from tidegate.core.config import Policy
+from tidegate.core.errors import (
+    ApprovalInvalidError,
+    ApprovalStaleError,
+    CommitLostError,
+    ReleaseHeldError,
+    ReleaseMissingError,
+)
+from tidegate.core.event_records import format_time
+from tidegate.core.records import AdapterReference, Evaluation, Release
+from tidegate.pipelines.asking import StageProgress, quiet
+from tidegate.pipelines.compose_release import Composition, compose_bundle, note_refused
+from tidegate.pipelines.release_events import NO_RUN, bundle_subject, note_event, note_promotion, proof, release_subject
 from tidegate.pipelines.workspace import Workspace
-from tidegate.registry.channel import Channel, Promotion
-from tidegate.registry.heads import read_head, read_manifest
+from tidegate.registry.approvals import ApprovalKey, ExpectedApproval, load_key, read_approval, verify, was_used_here
+from tidegate.registry.channel import CHAMPION, Channel, Promotion
+from tidegate.registry.evaluations import read_evaluation
 from tidegate.registry.releases import read_release, write_release
 
+if TYPE_CHECKING:
+    from tidegate.pipelines.evaluate_release import Evaluated
+
+CANDIDATE = "candidate"
+"""Channel of the releases that passed the gate; its head is the newest, which supersedes those before."""
 _SAMPLES = 16
 """Chunks per segment that are searched for before a snapshot is released."""
+
+Outcome = Literal["publish", "approve", "stop"]
+
+
+@dataclass(frozen=True)
+class Approved:
+    """Signed approvals of one release, by digest, and the key that verifies them."""
+
+    approvals: Sequence[str]
+    key: ApprovalKey
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A composed release and the state it was composed against."""
+    """A release that may serve, and how it gets there."""
 
     release: str
+    """'' where the gate refused it: no release was written."""
     base_entry: str | None
     champion: str | None
     """The release that served when this one was composed."""
-    held: bool
-    """Whether it was rolled back before, so that no policy may promote it again."""
+    outcome: Outcome
+    why: str
+    evaluation: str | None = None
 
     @property
     def is_champion(self) -> bool:
@@ -37,47 +68,116 @@ class Candidate:
         return self.release == self.champion
 
 
-def compose(workspace: Workspace, *, verified: str | None = None) -> Candidate:
-    """Bind the newest snapshot and today's retrieval settings into a stored release.
+def compose(workspace: Workspace, *, verified: str | None = None, reconsider: bool = False) -> Composition:
+    """Compose what may serve now, its snapshot read back and checked.
 
-    The snapshot is read back and checked first, unless it is ``verified``: one that this process has just checked.
+    ``verified`` is a snapshot that this process has just checked; ``reconsider`` proposes an adapter that was refused.
     """
-    head = read_head(workspace.store, workspace.corpus)
-    if head.snapshot is None:
-        raise ReleaseMissingError(f"corpus {workspace.corpus} has no snapshot to release")
-    channel = Channel(workspace.store, workspace.corpus)
-    state = channel.read()
-    release = _release(workspace, head.snapshot)
-    if release.digest == state.release:
-        return Candidate(release.digest, state.entry, state.release, held=False)
-    if head.snapshot != verified:
+    composition = compose_bundle(workspace, reconsider=reconsider)
+    snapshot = composition.bundle.snapshot
+    if not composition.is_champion and snapshot != verified:
         from tidegate.indexing.snapshot import Snapshot
         from tidegate.indexing.verification import verify_snapshot
 
-        verify_snapshot(Snapshot(workspace.store, workspace.corpus, head.snapshot), samples=_SAMPLES)
-    write_release(workspace.store, release)
-    return Candidate(release.digest, state.entry, state.release, held=channel.is_held(release.digest))
+        verify_snapshot(Snapshot(workspace.store, workspace.corpus, snapshot), samples=_SAMPLES)
+    return composition
 
 
-def publish(workspace: Workspace, candidate: Candidate) -> bool:
-    """Make a candidate the champion by policy; return False if that had been done before.
+def propose(
+    workspace: Workspace, composition: Composition, evaluated: Evaluated | None, run: str = NO_RUN
+) -> Candidate:
+    """Write the release of a composition if its evaluation passed, and say what the policy asks for.
 
-    Raises ``ReleaseHeldError`` if the policy is ``never`` or the release was rolled back, ``CommitLostError`` if the
-    champion is no longer the one that the candidate was composed against.
+    Without a dataset there is no evaluation, and the policy alone decides.
     """
-    if workspace.config.promotion.policy == "never":
-        raise ReleaseHeldError(
-            f"release {candidate.release[:12]} of corpus {workspace.corpus} is ready, but promotion.policy is never",
-            next_action="set promotion.policy: auto in the corpus file to let releases serve",
+    champion, base = composition.champion, composition.base_entry
+    evaluation = evaluated.evaluation if evaluated else None
+    if evaluation is not None and not passed(evaluation):
+        why = f"the gate refused it: {', '.join(rule.name for rule in evaluation.rules or () if not rule.passed)}"
+        refuse_adapter(workspace, composition.bundle.adapter if composition.new_adapter else None, why)
+        note_event(
+            workspace, "gate_failed", bundle_subject(composition.bundle), why, evidence=proof(evaluation, base), run=run
         )
-    promotion = Promotion("promote", candidate.release, candidate.base_entry, policy=_policy(workspace))
-    return Channel(workspace.store, workspace.corpus).apply(promotion)
+        return Candidate("", base, champion, "stop", why, evaluation.key)
+    release = Release(
+        bundle=composition.bundle,
+        serving_mode=evaluated.report.serving_mode if evaluated else "rag",
+        dataset=composition.dataset,
+        evaluation=evaluation.key if evaluation else None,
+        results=evaluation.digest if evaluation else None,
+        gate_policy=policy_digest(workspace, evaluated=evaluation is not None),
+    )
+    write_release(workspace.store, release)
+    outcome, why = _decide(workspace, composition, release.digest)
+    if evaluation is not None and outcome != "stop":
+        _lead(workspace, release)
+    if evaluation is not None and outcome == "approve":
+        subject = release_subject(release)
+        note_event(workspace, "proposed", subject, why, evidence=proof(evaluation, base), run=run)
+    return Candidate(release.digest, base, champion, outcome, why, evaluation.key if evaluation else None)
+
+
+def publish(workspace: Workspace, candidate: Candidate, approved: Approved | None = None, run: str = NO_RUN) -> bool:
+    """Make a release the champion, once, whoever else tries; return False if that had been done before.
+
+    Nothing is taken from the candidate but which release on which entry: evaluation, gate, policy and approval are
+    read and checked here. Raises ``ReleaseHeldError`` where the policy does not let it serve, ``ApprovalInvalidError``
+    without the approval that the policy asks for, ``ApprovalStaleError`` if candidate or champion moved on since, and
+    ``CommitLostError`` if another run was first.
+    """
+    store, corpus = workspace.store, workspace.corpus
+    channel, release = Channel(store, corpus), read_release(store, corpus, candidate.release)
+    before = _release_at(workspace, candidate.base_entry)
+    policy = _policy_for(workspace, release.bundle.adapter, before)
+    name = f"release {candidate.release[:12]} of corpus {corpus}"
+    if policy == "never":
+        raise ReleaseHeldError(
+            f"{name} is ready, but {_policy_key(release, before)} is never",
+            next_action=f"set {_policy_key(release, before)}: auto or approve in the corpus file to let it serve",
+        )
+    if policy == "approve" or approved is not None:
+        promotion = _with_approval(workspace, release, candidate, approved, run)
+    else:
+        promotion = Promotion("promote", release.digest, candidate.base_entry, policy=release.gate_policy)
+    if promotion is None:
+        return False
+    if not channel.has_done(promotion):
+        _require_proven(workspace, release, before)
+    done = channel.apply(promotion)
+    note_promotion(workspace, release, promotion, run)
+    return done
+
+
+def read_answers(answers: Sequence[Mapping[str, Any] | None], environment: Mapping[str, str]) -> Approved | None:
+    """Return the approvals that tasks handed on, with the key; None if none did."""
+    digests = [str(answer["approval"]) for answer in answers if answer and answer.get("approval")]
+    return Approved(digests, load_key(environment)) if digests else None
 
 
 def promote(workspace: Workspace, *, verified: str | None = None) -> Candidate:
-    """Compose a release and publish it if the policy lets it; return the candidate either way."""
-    candidate = compose(workspace, verified=verified)
-    if not candidate.is_champion and not candidate.held and workspace.config.promotion.policy == "auto":
+    """Compose a release and publish it if gate and policy let it; return the candidate either way.
+
+    A bundle with an adapter takes minutes to measure, and is left to ``tidegate promote`` and the DAG.
+    """
+    composition = compose(workspace, verified=verified)
+    if composition.is_champion and composition.champion:
+        return Candidate(composition.champion, composition.base_entry, composition.champion, "stop", "serves already")
+    if composition.bundle.adapter is not None:
+        why = "measuring it takes minutes: 'tidegate promote', or the DAG promote_release"
+        return Candidate("", composition.base_entry, composition.champion, "stop", why)
+    return promote_composed(workspace, composition, quiet)
+
+
+def promote_composed(workspace: Workspace, composition: Composition, progress: StageProgress) -> Candidate:
+    """Measure a composition, propose it, and publish it if gate and policy let it; return the candidate either way."""
+    from tidegate.pipelines.evaluate_release import evaluate
+    from tidegate.pipelines.release_report import write_reports
+
+    evaluated = evaluate(workspace, composition, progress) if composition.dataset else None
+    candidate = propose(workspace, composition, evaluated)
+    if evaluated:
+        write_reports(workspace, evaluated, candidate.release)
+    if candidate.outcome == "publish":
         publish(workspace, candidate)
         return replace(candidate, champion=candidate.release)
     return candidate
@@ -95,24 +195,128 @@ def champion(workspace: Workspace) -> tuple[str, Release]:
     return state.release, read_release(workspace.store, workspace.corpus, state.release)
 
 
-def _release(workspace: Workspace, snapshot: str) -> Release:
-    manifest = read_manifest(workspace.store, workspace.corpus, snapshot)
-    bundle = Bundle(
-        corpus=workspace.corpus,
-        snapshot=snapshot,
-        content_root=manifest.content_root,
-        adapter=None,
-        base_model=None,
-        embedder=manifest.embedder,
-        retrieval=workspace.retrieval,
-        prompt=None,
-        decoding=None,
-        access_policy=None,
-    )
-    return Release(
-        bundle=bundle, serving_mode="rag", dataset=None, evaluation=None, results=None, gate_policy=_policy(workspace)
-    )
+def passed(evaluation: Evaluation) -> bool:
+    """Tell whether an evaluation passed every rule of its gate; one without rules did not."""
+    return bool(evaluation.rules) and all(rule.passed for rule in evaluation.rules or ())
 
 
-def _policy(workspace: Workspace) -> str:
-    return digest_of({"promotion": {"policy": workspace.config.promotion.policy}})
+def policy_digest(workspace: Workspace, *, evaluated: bool) -> str:
+    """Return the digest of the policy that a release was proposed under."""
+    promotion = workspace.config.promotion
+    if not evaluated:
+        return digest_of({"promotion": {"policy": promotion.policy}})
+    asked = promotion.model_dump(mode="json", include={"policy", "adapter_policy", "second_approver"})
+    return digest_of({"promotion": asked, "gate": workspace.config.gate.model_dump(mode="json")})
+
+
+def refuse_adapter(workspace: Workspace, adapter: AdapterReference | None, why: str) -> None:
+    """Remember that an adapter is not to be proposed again by itself."""
+    if adapter is not None:
+        note_refused(workspace.store, workspace.corpus, adapter.key, why, format_time(workspace.store.now()))
+
+
+def require_newest(workspace: Workspace, release: str) -> None:
+    """Raise ``ApprovalStaleError`` if a newer candidate has taken the place of an evaluated release."""
+    head = Channel(workspace.store, workspace.corpus, CANDIDATE).read()
+    if head.release != release:
+        successor = (head.release or "none")[:12]
+        raise ApprovalStaleError(
+            f"release {release[:12]} was superseded by release {successor}",
+            next_action=f"answer the form of release {successor}; this one publishes nothing",
+        )
+
+
+def _decide(workspace: Workspace, composition: Composition, release: str) -> tuple[Outcome, str]:
+    serving, name = composition.serving, f"release {release[:12]}"
+    policy = _policy_for(workspace, composition.bundle.adapter, serving)
+    if policy == "never":
+        return "stop", f"{name} is ready; promotion.policy is never"
+    if policy == "approve":
+        return "approve", f"{name} waits for an approval"
+    if Channel(workspace.store, workspace.corpus).is_held(release):
+        return "stop", f"{name} was rolled back before; only a person may promote it again"
+    return "publish", f"{name} is ready, {(composition.champion or 'nothing')[:12]} serves"
+
+
+def _policy_for(workspace: Workspace, adapter: AdapterReference | None, before: Release | None) -> Policy:
+    promotion = workspace.config.promotion
+    return promotion.adapter_policy if _is_new(adapter, before) else promotion.policy
+
+
+def _policy_key(release: Release, before: Release | None) -> str:
+    return "promotion.adapter_policy" if _is_new(release.bundle.adapter, before) else "promotion.policy"
+
+
+def _is_new(adapter: AdapterReference | None, before: Release | None) -> bool:
+    return adapter is not None and (before is None or before.bundle.adapter != adapter)
+
+
+def _release_at(workspace: Workspace, entry: str | None) -> Release | None:
+    """Return the release that an entry of the champion channel made serve."""
+    if entry is None:
+        return None
+    _, found = next(Channel(workspace.store, workspace.corpus).history(entry))
+    return read_release(workspace.store, workspace.corpus, found.release)
+
+
+def _require_proven(workspace: Workspace, release: Release, before: Release | None) -> None:
+    """Check what a release says of its evaluation: it exists, passed, and compared this bundle with this champion."""
+    name = f"release {release.digest[:12]}"
+    if release.evaluation is None:
+        if release.bundle.adapter is not None or release.dataset is not None:
+            raise ApprovalInvalidError(f"{name} names no evaluation, and only an index without a Q&A set needs none")
+        return
+    evaluation = read_evaluation(workspace.store, workspace.corpus, release.evaluation)
+    if evaluation is None or evaluation.digest != release.results:
+        raise ApprovalInvalidError(f"{name} names evaluation {release.evaluation[:12]}, whose results are not stored")
+    if not passed(evaluation) or evaluation.inputs.bundle != release.bundle.digest:
+        raise ApprovalInvalidError(f"{name} did not pass the gate in evaluation {release.evaluation[:12]}")
+    compared = before.bundle.digest if before else None
+    if evaluation.inputs.champion_bundle != compared:
+        raise ApprovalStaleError(f"{name} was compared with another champion than the one that it would replace")
+    require_newest(workspace, release.digest)
+
+
+def _lead(workspace: Workspace, release: Release) -> None:
+    """Make a release the newest candidate."""
+    channel = Channel(workspace.store, workspace.corpus, CANDIDATE)
+    while (state := channel.read()).release != release.digest:
+        try:
+            channel.apply(Promotion("promote", release.digest, state.entry, policy=release.gate_policy))
+        except CommitLostError:
+            continue  # another run proposed first: this one is newer
+
+
+def _with_approval(
+    workspace: Workspace, release: Release, candidate: Candidate, approved: Approved | None, run: str
+) -> Promotion | None:
+    """Return the promotion on a person's authority, None if it was done before; refuse what does not allow it."""
+    store, corpus = workspace.store, workspace.corpus
+    name = f"release {release.digest[:12]}"
+    if approved is None or not approved.approvals:
+        raise ApprovalInvalidError(
+            f"{name} needs an approval, and none was given in run {run}",
+            next_action="answer the form of this run; marking its task as success approves nothing",
+        )
+    found = [read_approval(store, corpus, digest) for digest in approved.approvals]
+    channel = Channel(store, corpus)
+    state, authority = channel.read(), approved.approvals[-1]
+    if was_used_here(channel.history(), authority, release.digest, found[-1].base_entry):
+        return None
+    expected = ExpectedApproval(
+        corpus=corpus,
+        store=store.uri,
+        channel=CHAMPION,
+        op="promote",
+        release=release.digest,
+        evaluation=release.evaluation,
+        base_entry=state.entry,
+        run=run,
+        approvers=frozenset(workspace.config.promotion.approvers),
+    )
+    for approval in found:
+        verify(approval, approved.key, expected, store.now())
+    people = {approval.approver.id for approval in found}
+    if workspace.config.promotion.second_approver and len(people) < 2:
+        raise ApprovalInvalidError(f"{name} needs two approvers, and only {', '.join(sorted(people))} approved")
+    return Promotion("promote", release.digest, candidate.base_entry, approval=authority)

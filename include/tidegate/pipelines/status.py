@@ -46,7 +46,8 @@ def release_history(store: ArtifactStore, corpus: str, limit: int) -> list[dict[
     for digest, entry in Channel(store, corpus).history():
         if len(rows) == limit:
             break
-        snapshot = read_release(store, corpus, entry.release).bundle.snapshot
+        release = read_release(store, corpus, entry.release)
+        snapshot, adapter = release.bundle.snapshot, release.bundle.adapter
         counts = read_manifest(store, corpus, snapshot).counts
         rows.append(
             {
@@ -54,6 +55,8 @@ def release_history(store: ArtifactStore, corpus: str, limit: int) -> list[dict[
                 "op": entry.op,
                 "release": entry.release,
                 "snapshot": snapshot,
+                "adapter": adapter.key if adapter else None,
+                "serving_mode": release.serving_mode,
                 "documents": counts.indexed,
                 "chunks": counts.chunks,
                 "entry": digest,

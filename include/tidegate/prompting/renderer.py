@@ -5,10 +5,12 @@ Passages come first and the question last, so that questions about the same pass
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, Self
 
-from tidegate.core.canonical import digest_of
+from tidegate.core.canonical import canonical_json, digest_of, sha256_hex
 from tidegate.core.prompts import Passage, Turn
 from tidegate.prompting import windows
 
@@ -117,3 +119,63 @@ BASE_PROMPTS = (
     ),
 )
 """Prompts for the base model without an adapter; the one that does best on dev is its arm."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedBook:
+    """Asks without passages: what a model knows by itself."""
+
+    system: str = "Answer the question with a few words. If you do not know, say: {refusal}"
+    refusal: str = REFUSAL
+    cites: bool = False
+
+    def turns(self, question: str, passages: Sequence[Passage]) -> list[Turn]:
+        """Return the conversation up to the answer; ``passages`` are not shown."""
+        del passages
+        system = [Turn("system", self.system.format(refusal=self.refusal))] if self.system else []
+        return [*system, Turn("user", question)]
+
+
+GENERAL_PROMPT = ClosedBook(system="")
+"""For general questions, which guard against forgetting: the question alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSet:
+    """The prompts of a bundle, stored with it: a release asks as it was measured, whatever the settings are today."""
+
+    adapter: Renderer
+    base: Renderer
+    """For the base model alone."""
+    closed: ClosedBook
+    passages: int
+    window_tokens: int
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of :meth:`to_bytes`."""
+        return sha256_hex(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical JSON that is stored."""
+        return canonical_json({"version": VERSION, "windows": windows.VERSION, **asdict(self)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Invert :meth:`to_bytes`."""
+        found: dict[str, Any] = json.loads(data)
+        return cls(
+            _renderer(found["adapter"]),
+            _renderer(found["base"]),
+            ClosedBook(**found["closed"]),
+            found["passages"],
+            found["window_tokens"],
+        )
+
+
+def _renderer(found: dict[str, Any]) -> Renderer:
+    shots = tuple(
+        Shot(shot["question"], tuple(Passage(**passage) for passage in shot["passages"]), shot["answer"])
+        for shot in found["shots"]
+    )
+    return Renderer(**{**found, "shots": shots})

@@ -114,6 +114,10 @@ class Channel:
         require_applied(outcome, f"{promotion.op} of release {promotion.release[:12]}")
         return True
 
+    def has_done(self, promotion: Promotion) -> bool:
+        """Tell whether a promotion is in the channel's history."""
+        return self._contains(self.read().entry, self.operation(promotion))
+
     def rollback(self, release: str, reason: str) -> None:
         """Restore a release; over a concurrent promotion it is tried again, so that the rollback stands last."""
         while True:

@@ -33,6 +33,8 @@ _MODULE = "tidegate.recipes.train_adapter"
 _STOP_SECONDS = 20
 _MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
 _TAIL_LINES = 20
+_SECRETS = ("TIDEGATE_APPROVAL_KEY", "TIDEGATE_ENDPOINT_KEY")
+"""Beginnings of variables that a trainer has no use for."""
 _FAILURES: dict[str, type[TidegateError]] = {
     kind.code: kind
     for kind in (
@@ -129,10 +131,11 @@ class TrainingLog:
 
 
 def _environment() -> dict[str, str]:
-    """Return this process's environment; the package is found where this one is, whatever interpreter runs."""
+    """Return this process's environment without its secrets; the package is found where this one is."""
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+    known = {name: value for name, value in os.environ.items() if not name.startswith(_SECRETS)}
+    return {**known, "PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def _lines(stream: IO[bytes] | None) -> Iterator[str]:

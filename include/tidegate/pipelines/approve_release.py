@@ -1,0 +1,96 @@
+"""What a person is asked about a release, and the signed record of what they answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tidegate.core.errors import ObjectMissingError
+from tidegate.core.event_records import AIRFLOW, Actor, EventKind, format_time
+from tidegate.core.failpoints import reach
+from tidegate.core.records import Approval, Approver
+from tidegate.evaluation.report_markdown import approval_body
+from tidegate.pipelines.compose_release import bind_to_form
+from tidegate.pipelines.evaluate_release import read_evaluated
+from tidegate.pipelines.promote_release import refuse_adapter, require_newest
+from tidegate.pipelines.release_events import note_event, release_subject
+from tidegate.pipelines.workspace import Workspace
+from tidegate.registry.approvals import load_key, sign, write_approval
+from tidegate.registry.channel import CHAMPION
+from tidegate.registry.releases import read_release
+from tidegate.registry.runs import Run
+
+_NOBODY = ("", "nobody")
+"""Who a reject is by where no answer came in time."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a form was answered."""
+
+    approved: bool
+    user: tuple[str, str] | None
+    """Id and name; None: no answer came in time."""
+    comment: str
+    decided_at: float
+    """Seconds since the epoch."""
+    base_entry: str | None
+    """The entry of the champion channel that the candidate was compared on."""
+    holds_seconds: float
+    """How long an approval holds."""
+
+
+def form(workspace: Workspace, run: Run, release: str, link: str, environment: Mapping[str, str]) -> tuple[str, str]:
+    """Return subject and body of the form; from then on the run is bound to this candidate.
+
+    Raises ``ApprovalKeyMissingError`` before anybody is asked, ``ApprovalStaleError`` if a newer candidate exists.
+    """
+    load_key(environment)
+    require_newest(workspace, release)
+    found = read_release(workspace.store, workspace.corpus, release)
+    evaluated = read_evaluated(workspace, found.evaluation or "")
+    if evaluated is None:
+        raise ObjectMissingError(f"release {release[:12]} names an evaluation whose report is not stored")
+    bind_to_form(run)
+    subject = f"Let release {release[:12]} of {workspace.corpus} serve?"
+    return subject, approval_body(evaluated.report, release=release, report_url=link)
+
+
+def record_answer(workspace: Workspace, run: Run, release: str, answer: Answer, environment: Mapping[str, str]) -> str:
+    """Sign and store an answer with its event; return the approval's digest. A retry writes the same bytes.
+
+    Raises ``ApprovalStaleError`` if a newer candidate has taken the release's place meanwhile.
+    """
+    store, corpus = workspace.store, workspace.corpus
+    found = read_release(store, corpus, release)
+    if answer.approved:
+        require_newest(workspace, release)
+    user, name = answer.user or _NOBODY
+    unsigned = Approval(
+        corpus=corpus,
+        store=store.uri,
+        channel=CHAMPION,
+        op="promote",
+        release=release,
+        evaluation=found.evaluation,
+        base_entry=answer.base_entry,
+        decision="approve" if answer.approved else "reject",
+        approver=Approver(id=user, name=name),
+        comment=answer.comment,
+        decided_at=format_time(answer.decided_at),
+        expires_at=format_time(answer.decided_at + answer.holds_seconds),
+        run=run.name,
+        signature="",
+    )
+    reach("K10")
+    digest = write_approval(store, sign(unsigned, load_key(environment)))
+    who = Actor(id=user, name=name) if answer.user else AIRFLOW
+    kind: EventKind = "approved" if answer.approved else "rejected" if answer.user else "expired"
+    why = answer.comment or {"approved": "approved", "rejected": "rejected", "expired": "nobody answered in time"}[kind]
+    evidence = {"approval": digest, **({"evaluation": found.evaluation} if found.evaluation else {})}
+    note_event(
+        workspace, kind, release_subject(found), why, evidence=evidence, run=run.name, who=who, when=answer.decided_at
+    )
+    if not answer.approved:
+        refuse_adapter(workspace, found.bundle.adapter, f"{kind} by {name}: {why}")
+    return digest

@@ -1,0 +1,1 @@
+"""Pages as HTML: the corpus pages in the Airflow UI."""
