@@ -17,6 +17,7 @@ from tidegate.core.protocols import ArtifactStore
 from tidegate.pipelines import promote_release, refresh_index
 from tidegate.pipelines.refresh_index import Plan, RefreshReport
 from tidegate.pipelines.workspace import Workspace
+from tidegate.registry.channel import Channel, Promotion
 from tidegate.registry.file_store import FileStore
 from tidegate.registry.store import open_store
 from tidegate.training.base_model import find_base_model
@@ -55,6 +56,11 @@ def make_workspace(
     source = {"path": str(folder), "allow_empty": True, **settings.pop("source", {})}
     values = {"corpus": "test", "source": source, **settings}
     return Workspace(parse_corpus(values, where="test"), store, folder, embedder or HashEmbedder())
+
+
+def roll_back(channel: Channel, release: str, reason: str = "worse") -> bool:
+    """Let a release serve again, on what serves now."""
+    return channel.apply(Promotion("rollback", release, channel.read().entry, reason=reason))
 
 
 def refresh(workspace: Workspace) -> RefreshReport:

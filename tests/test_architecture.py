@@ -15,7 +15,7 @@ PACKAGE = ROOT / "include" / "tidegate"
 PRODUCT = ("include", "dags", "plugins")
 CODE = (*PRODUCT, "tests", "benchmarks")
 
-AREAS = {"sources", "parsing", "chunking", "indexing", "registry", "evaluation", "qa", "training", "prompting"}
+AREAS = {"sources", "parsing", "chunking", "indexing", "registry", "evaluation", "qa", "training", "prompting", "ui"}
 MAY_IMPORT = {
     "core": set(),
     "sources": {"core"},
@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "qa": {"core"},
     "training": {"core"},
     "prompting": {"core"},
+    "ui": {"core"},
     "recipes": {"core", "training"},
     "pipelines": {"core", *AREAS},
     "cli": {"core", *AREAS, "pipelines"},
@@ -48,9 +49,16 @@ IMPORTED_ONLY_BY = {
     "boto3": {"registry/s3_store.py"},
     "botocore": {"registry/s3_store.py"},
     "onnxruntime": {"indexing/embedder_onnx.py", "indexing/onnx_export.py"},
-    "torch": {"indexing/onnx_export.py", "evaluation/transformers_generator.py", *TRAINERS, "training/base_model.py"},
+    "torch": {
+        "indexing/onnx_export.py",
+        "evaluation/greedy_decoding.py",
+        "evaluation/transformers_generator.py",
+        *TRAINERS,
+        "training/base_model.py",
+    },
     "transformers": {
         "indexing/onnx_export.py",
+        "evaluation/greedy_decoding.py",
         "evaluation/transformers_generator.py",
         "training/base_model.py",
         "training/model.py",
@@ -64,7 +72,7 @@ IMPORTED_ONLY_BY = {
     "datasets": {"training/trl_trainer.py", "training/unsloth_backend.py"},
     "matplotlib": {"training/loss_curve.py"},
     "rouge_score": {"evaluation/answer_metrics.py"},
-    "jinja2": {"prompting/chat.py"},
+    "jinja2": {"prompting/chat.py", "evaluation/report_html.py"},
     "great_expectations": {"qa/expectations.py"},
     "pandas": {"qa/expectations.py"},
     "detect_secrets": {"qa/sensitive.py"},
@@ -83,14 +91,11 @@ USED_FROM_OUTSIDE = {
     "parsing/sandbox.py: serve": "the sandbox starts its child process with this name in a string",
     "qa/dataset.py: split_rows": "what training and evaluation read of a dataset",
     "core/errors.py: all_failures": "a test compares the codes with the sections of docs/runbook.md",
-    "core/records.py: Evaluation": "a record that is pinned from the first release on and filled later",
-    "core/records.py: Approval": "a record that is pinned from the first release on and filled later",
-    "core/records.py: signed_bytes": "what an approval will be signed over",
-    "registry/channel.py: rollback": "the protocol of a rollback, proven before a command or DAG offers it",
     "indexing/search.py: document_frequency": "the tests compare it between an incremental index and a rebuilt one",
     "core/yaml_files.py: construct_mapping": "PyYAML calls it",
     "parsing/html.py: convert_pre": "markdownify calls it",
     "orchestration/data_docs.py: get_link": "Airflow calls it",
+    "orchestration/rollback_release.py: validate_chosen_options": "Airflow calls it",
     "training/trl_trainer.py: compute_loss": "the trainer calls it",
     "training/trl_trainer.py: create_optimizer": "the trainer calls it",
     "training/trl_trainer.py: create_scheduler": "the trainer calls it",

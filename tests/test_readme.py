@@ -16,6 +16,7 @@ WHOLE = {
     "docs/adr",
     "docs/images",
     "include/corpora",
+    "include/costs",
     "include/demo",
     ".astro",
     ".ci",

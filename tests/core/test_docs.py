@@ -1,6 +1,7 @@
 """The documentation says what the code does: settings, variables, keys, commands, crash points and links."""
 
 import ast
+import copy
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +58,7 @@ SETTINGS = dict(fields())
 def documented() -> dict[str, Row]:
     """Return the rows of docs/configuration.md that describe a setting, by key."""
     found = [(spans(row[0]), row) for row in rows("configuration.md") if len(row) == 4]
-    keys_of = [(names[0], row) for names, row in found if names and re.fullmatch(r"[a-z_.]+", names[0])]
+    keys_of = [(names[0], row) for names, row in found if names and re.fullmatch(r"[a-z0-9_.]+", names[0])]
     assert len(keys_of) == len(dict(keys_of)), "a setting is documented twice"
     return dict(keys_of)
 
@@ -67,7 +68,9 @@ def test_every_setting_of_a_corpus_file_is_documented_and_no_other() -> None:
 
 
 def test_the_documented_defaults_are_those_of_the_code() -> None:
-    given: dict[str, Any] = {"corpus": "docs", "source": {"path": "docs"}}
+    required: dict[str, Any] = {"corpus": "docs", "source": {"path": "docs"}, "training": {}}
+    required["evaluation"] = {name: {"url": "http://localhost", "model": "base"} for name in ("endpoint", "judge")}
+    given = copy.deepcopy(required)
     for key, row in documented().items():
         default = spans(row[2])
         assert bool(default) != SETTINGS[key].is_required(), f"{key}: {row[2]}"
@@ -77,9 +80,7 @@ def test_the_documented_defaults_are_those_of_the_code() -> None:
             for section in sections:
                 place = place.setdefault(section, {})
             place[name] = yaml.safe_load(default[0])
-    assert parse_corpus(given, where="docs") == parse_corpus(
-        {"corpus": "docs", "source": {"path": "docs"}, "training": {}}, where="docs"
-    )
+    assert parse_corpus(given, where="docs") == parse_corpus(required, where="docs")
 
 
 @pytest.mark.parametrize("key", sorted(SETTINGS))
@@ -160,6 +161,10 @@ def test_every_key_of_the_store_is_documented_and_no_other() -> None:
         keys.checkpoints("<corpus>", "<op_id>").rstrip("/"),
         keys.throughput("<corpus>", "<pool>"),
         keys.failures("<corpus>"),
+        keys.answers("<corpus>", "<scope>"),
+        keys.latency("<corpus>", "<scope>"),
+        keys.verdict("<corpus>", "<digest>.<build8>"),
+        keys.prompts("<corpus>", "<digest>"),
         keys.evaluation("<corpus>", "<inputs>"),
         keys.approval("<corpus>", "<digest>"),
         keys.event("<corpus>", "<time>-<digest8>"),
@@ -171,7 +176,8 @@ def test_every_key_of_the_store_is_documented_and_no_other() -> None:
         keys.runs("<corpus>").rstrip("/"),
     }
     inside = {"dataset_manifest", "dataset_pages", "run_pages", "adapters", "adapter_manifest", "trained_on"}
-    inside |= {"evaluation_results", "evaluation_predictions", "events"}
+    inside |= {"evaluation_results", "evaluation_predictions", "events", "adapters_refused"}
+    candidate = {keys.channel_head("<corpus>", "candidate"), keys.channel_entry("<corpus>", "candidate", "<digest>")}
     functions = [name for name, value in vars(keys).items() if callable(value) and name not in inside]
     listed = {spans(row[0])[0] for row in rows("store.md") if row[0].startswith("`<corpus>/")}
     folded = {
@@ -183,7 +189,7 @@ def test_every_key_of_the_store_is_documented_and_no_other() -> None:
         )
         for key in listed
     }
-    assert folded == made
+    assert folded == made | candidate
     assert len(functions) == len(made)
 
 

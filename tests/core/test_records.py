@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.evaluation.reports import a_report
 from tidegate.core.adapter_records import AdapterCounts, AdapterHead, AdapterManifest
 from tidegate.core.canonical import sha256_hex
 from tidegate.core.errors import ObjectCorruptError
@@ -127,6 +128,7 @@ RECORDS: dict[str, Record] = {
         evidence={"evaluation": B, "base_entry": C},
         run="promote_release.handbook/manual__1",
     ),
+    "evaluation_report": a_report(),
     "entry_promote": Entry(
         corpus="handbook",
         channel="champion",

@@ -128,7 +128,7 @@ def test_passwords_and_secrets_are_for_the_owner_only_and_stay_the_same(local: L
     files = {
         path.name: path for path in local.state.iterdir() if path.suffix == ".secret" or path.name == "passwords.json"
     }
-    assert sorted(files) == ["api.secret", "jwt.secret", "passwords.json"]
+    assert sorted(files) == ["api.secret", "approval.secret", "jwt.secret", "passwords.json"]
     assert {name: oct(mode(path)) for name, path in files.items()} == dict.fromkeys(files, "0o600")
     assert json.loads(files["passwords.json"].read_text()) == {user: user for user in USERS}
     again = LocalAirflow(local.home, local.state, local.port)._environment()

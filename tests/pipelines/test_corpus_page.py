@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import make_workspace
+from tests.conftest import make_workspace, roll_back
 from tests.evaluation.reports import a_report
 from tests.pipelines.releases import ADAPTER, index, promote, release
 from tidegate.core import keys
@@ -136,7 +136,7 @@ def test_the_age_of_the_oldest_change_is_that_of_the_first_snapshot_after_the_ch
 def test_a_rollback_to_an_older_snapshot_makes_its_successors_wait_again(served: Workspace, store: FileStore) -> None:
     first = collect(store, "test").versions[-1].release
     promote(served, release(served, read_head(store, "test").snapshot))
-    Channel(store, "test").rollback(first, "berth fees were wrong")
+    roll_back(Channel(store, "test"), first, "berth fees were wrong")
     page = collect(store, "test")
     assert (page.champion.op, page.champion.by, page.champion.release) == ("rollback", "berth fees were wrong", first)
     assert page.waiting.snapshots == 1

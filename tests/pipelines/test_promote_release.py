@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT, make_workspace
+from tests.conftest import ROOT, make_workspace, roll_back
 from tests.fakes import HashEmbedder
 from tidegate.core.errors import (
     CommitLostError,
@@ -200,7 +200,7 @@ def test_what_was_rolled_back_waits_for_a_person_and_a_new_snapshot_does_not(
     good = promote(workspace).release
     commit(workspace, folder, "bad")
     bad = promote(workspace).release
-    Channel(store, "test").rollback(good, "worse answers")
+    roll_back(Channel(store, "test"), good, "worse answers")
     candidate = promote(workspace)
     assert (candidate.release, candidate.outcome, candidate.champion) == (bad, "stop", good)
     assert candidate.why == f"release {bad[:12]} was rolled back before; only a person may promote it again"
@@ -215,7 +215,7 @@ def test_what_a_rollback_restored_serves_and_is_not_held(workspace: Workspace, f
     commit(workspace, folder, "ebb")
     good = promote(workspace).release
     promote(make_workspace(folder, store, retrieval={"top_k": 5}))
-    Channel(store, "test").rollback(good, "worse answers")
+    roll_back(Channel(store, "test"), good, "worse answers")
     candidate = promote(workspace)
     assert (candidate.release, candidate.is_champion, candidate.outcome) == (good, True, "stop")
     assert [entry.op for entry in entries(store)] == ["promote", "promote", "rollback"]

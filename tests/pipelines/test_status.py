@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import make_workspace, refresh
+from tests.conftest import make_workspace, refresh, roll_back
 from tidegate.core.errors import ObjectMissingError
 from tidegate.pipelines.status import corpus_status, release_history
 from tidegate.pipelines.workspace import Workspace
@@ -98,7 +98,7 @@ def test_the_history_is_newest_first_with_what_each_entry_served(
         write(folder, f"{number}.md", f"words {number}")
         snapshots.append(refresh(workspace).snapshot)
         releases.append(served(store))
-    Channel(store, "test").rollback(releases[1], "worse answers")
+    roll_back(Channel(store, "test"), releases[1], "worse answers")
     history = release_history(store, "test", 10)
     shown = ("version", "op", "release", "snapshot", "documents", "chunks", "approval", "reason")
     assert [tuple(row[name] for name in shown) for row in history] == [
@@ -110,7 +110,7 @@ def test_the_history_is_newest_first_with_what_each_entry_served(
     for row in history:
         path = store.root / "test/channels/champion/entries" / f"{row['entry']}.json"
         assert row["written"] == path.stat().st_mtime
-        assert row.keys() == {*shown, "entry", "written"}
+        assert row.keys() == {*shown, "entry", "written", "adapter", "serving_mode"}
     assert release_history(store, "test", 2) == history[:2]
     status = corpus_status(store, "test")
     assert (status["release"], status["version"], status["snapshot"]) == (releases[1], 4, snapshots[2])

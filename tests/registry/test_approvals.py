@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import roll_back
 from tests.fakes import FaultStore
 from tidegate.core import publishing
 from tidegate.core.canonical import canonical_json, sha256_hex
@@ -301,7 +302,7 @@ def test_an_approval_is_good_for_one_entry(any_store: MakeStore) -> None:
 
     channel.apply(Promotion("promote", A, base, approval=digest))
     entry = channel.read().entry
-    channel.rollback(D, "worse")
+    roll_back(channel, D, "worse")
     assert consumed_by(channel.history(), digest) == entry
     assert was_used_here(channel.history(), digest, A, base)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.conftest import roll_back
 from tests.fakes import FaultStore
 from tidegate.core import publishing
 from tidegate.core.errors import (
@@ -40,7 +41,7 @@ def test_promotions_make_a_linear_history(any_store: MakeStore) -> None:
     assert channel.read().release is None
     assert promote(channel, R1, None)
     assert promote(channel, R2, channel.read().entry)
-    channel.rollback(R1, "worse")
+    roll_back(channel, R1, "worse")
     assert served(channel) == [(3, "rollback", "1"), (2, "promote", "2"), (1, "promote", "1")]
     assert channel.read().release == R1
 
@@ -52,7 +53,7 @@ def test_heads_never_repeat_their_bytes(any_store: MakeStore) -> None:
     promote(channel, R1, None)
     for release in (R2, R1, R2):
         seen.add(store.read("c/channels/champion/HEAD.json").data)
-        channel.rollback(release, "to and fro")
+        roll_back(channel, release, "to and fro")
     assert len(seen | {store.read("c/channels/champion/HEAD.json").data}) == 4
 
 
@@ -70,7 +71,7 @@ def test_k24_a_cleared_run_does_not_undo_a_rollback(any_store: MakeStore) -> Non
     promote(channel, R1, None)
     base = channel.read().entry
     promote(channel, R2, base)
-    channel.rollback(R1, "worse")
+    roll_back(channel, R1, "worse")
     assert not promote(channel, R2, base)
     assert channel.read().release == R1
     with pytest.raises(ReleaseHeldError, match="rolled back"):
@@ -80,11 +81,21 @@ def test_k24_a_cleared_run_does_not_undo_a_rollback(any_store: MakeStore) -> Non
     assert promote(channel, R3, channel.read().entry)
 
 
+def test_only_what_a_rollback_left_is_held(any_store: MakeStore) -> None:
+    channel = Channel(any_store(), "c")
+    for release in (R1, R2, R3):
+        promote(channel, release, channel.read().entry)
+    roll_back(channel, R2)
+    assert [channel.is_held(release) for release in (R1, R2, R3)] == [False, False, True]
+    channel.apply(Promotion("promote", R3, channel.read().entry, approval="e" * 64))
+    assert not channel.is_held(R3)
+
+
 def test_a_person_may_promote_what_was_rolled_back(any_store: MakeStore) -> None:
     channel = Channel(any_store(), "c")
     promote(channel, R1, None)
     promote(channel, R2, channel.read().entry)
-    channel.rollback(R1, "worse")
+    roll_back(channel, R1, "worse")
     assert channel.apply(Promotion("promote", R2, channel.read().entry, approval="e" * 64))
     assert channel.read().release == R2
 
@@ -124,7 +135,7 @@ def test_k14_k15_k21_a_lost_answer_ends_in_the_right_state(
         assert promote(channel, R3, channel.read().entry)
         expected = (3, "promote", "3")
     else:
-        channel.rollback(R1, "worse")
+        roll_back(channel, R1, "worse")
         expected = (3, "rollback", "1")
     assert served(channel) == [expected, (2, "promote", "2"), (1, "promote", "1")]
 
@@ -143,24 +154,6 @@ def test_k16_a_head_moved_by_another_is_lost_and_leaves_the_other_live(any_store
     with pytest.raises(CommitLostError):
         promote(Channel(Racing(store), "c"), R3, Channel(store, "c").read().entry)
     assert served(Channel(store, "c")) == [(2, "promote", "2"), (1, "promote", "1")]
-
-
-def test_k22_a_rollback_that_races_a_promotion_stands_last(any_store: MakeStore) -> None:
-    store = any_store()
-    promote(Channel(store, "c"), R1, None)
-    promote(Channel(store, "c"), R2, Channel(store, "c").read().entry)
-
-    class Racing(FaultStore):
-        raced = False
-
-        def swap(self, key: str, data: bytes, version: str) -> None:
-            if not self.raced:
-                self.raced = True
-                promote(Channel(self.inner, "c"), R3, Channel(self.inner, "c").read().entry)
-            super().swap(key, data, version)
-
-    Channel(Racing(store), "c").rollback(R1, "worse")
-    assert served(Channel(store, "c"))[:2] == [(4, "rollback", "1"), (3, "promote", "3")]
 
 
 def test_an_unknown_outcome_is_finished_by_the_next_try(any_store: MakeStore) -> None:

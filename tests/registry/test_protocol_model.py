@@ -160,9 +160,9 @@ def interleave(root: Path, operations: list[str], faults: int, pick: Pick) -> st
 @pytest.mark.parametrize(
     ("operations", "faults", "histories", "runs"),
     [
-        (["P1", "P2"], 2, {"P0 P1", "P0 P2"}, 300),
-        (["P1", "P1"], 2, {"P0 P1"}, 300),
-        (["P1", "R"], 2, {"P0 R", "P0 P1 R"}, 300),
+        (["P1", "P2"], 1, {"P0 P1", "P0 P2"}, 80),
+        (["P1", "P1"], 1, {"P0 P1"}, 80),
+        (["P1", "R"], 1, {"P0 R", "P0 P1 R"}, 170),
         (["P1", "P2", "R"], 0, {"P0 R", "P0 P1 R", "P0 P2 R"}, 800),
     ],
     ids=["two promotions", "a zombie and a retry", "a promotion, a rollback", "two promotions, a rollback"],

@@ -14,13 +14,14 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from airflow.configuration import conf
-from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
 from airflow.sdk import Param
 from airflow.sdk.execution_time.hitl import HITLUser
 
 from tidegate.core.config import CorpusConfig
 from tidegate.orchestration.data_docs import PREFIX
 from tidegate.orchestration.steps import Step, run_step
+from tidegate.orchestration.task_log import summarise
 
 _HOUR = 3600.0
 _NOBODY = "nobody answered in time"
@@ -54,6 +55,7 @@ class ApproveRelease(ApprovalOperator):
         """Show the form and wait, or return at once if the policy needs nobody."""
         candidate = context["ti"].xcom_pull(task_ids="gate")
         if not candidate or candidate["outcome"] != "approve":
+            summarise("approval: the policy asks nobody")
             return None
         self.subject, self.body = self._form(candidate, context["ti"].dag_id)
         super().execute(context)  # raises, to wait for the answer
@@ -62,9 +64,10 @@ class ApproveRelease(ApprovalOperator):
     def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
         """Sign and store the answer; return its digest. A reject skips what follows."""
         candidate = context["ti"].xcom_pull(task_ids="gate")
-        answer = super().execute_complete(context, event)
-        approved = answer["chosen_options"] == [self.APPROVE]
-        return self._signed(candidate, answer, approved=approved)
+        answer = HITLOperator.execute_complete(self, context, event)
+        signed = self._signed(candidate, answer, approved=answer["chosen_options"] == [self.APPROVE])
+        super().execute_complete(context, event)  # a reject raises, to skip: it is signed and stored before
+        return signed
 
     def _form(self, candidate: Mapping[str, Any], dag_id: str) -> tuple[str, str]:
         def body(step: Step) -> tuple[tuple[str, str], str]:

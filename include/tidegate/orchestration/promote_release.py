@@ -71,7 +71,7 @@ def gate(corpus: str, evaluation: str | None) -> dict[str, Any] | None:
         composition = staged_composition(step.workspace, step.run)
         found = require_evaluated(step.workspace, composition, evaluation)
         candidate = propose(step.workspace, composition, found, step.run.name)
-        lines = [f"release: {candidate.why}"]
+        lines = [candidate.why if candidate.release else f"release: {candidate.why}"]
         if found is not None:
             dag_id = get_current_context()["ti"].dag_id
             write_reports(step.workspace, found, candidate.release, report_path(dag_id, found.evaluation.key))

@@ -139,8 +139,6 @@ def publish(workspace: Workspace, candidate: Candidate, approved: Approved | Non
         promotion = _with_approval(workspace, release, candidate, approved, run)
     else:
         promotion = Promotion("promote", release.digest, candidate.base_entry, policy=release.gate_policy)
-    if promotion is None:
-        return False
     if not channel.has_done(promotion):
         _require_proven(workspace, release, before)
     done = channel.apply(promotion)
@@ -289,8 +287,8 @@ def _lead(workspace: Workspace, release: Release) -> None:
 
 def _with_approval(
     workspace: Workspace, release: Release, candidate: Candidate, approved: Approved | None, run: str
-) -> Promotion | None:
-    """Return the promotion on a person's authority, None if it was done before; refuse what does not allow it."""
+) -> Promotion:
+    """Return the promotion on a person's authority; refuse what does not allow it, unless it was done before."""
     store, corpus = workspace.store, workspace.corpus
     name = f"release {release.digest[:12]}"
     if approved is None or not approved.approvals:
@@ -302,7 +300,7 @@ def _with_approval(
     channel = Channel(store, corpus)
     state, authority = channel.read(), approved.approvals[-1]
     if was_used_here(channel.history(), authority, release.digest, found[-1].base_entry):
-        return None
+        return Promotion("promote", release.digest, found[-1].base_entry, approval=authority)
     expected = ExpectedApproval(
         corpus=corpus,
         store=store.uri,

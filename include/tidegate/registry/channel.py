@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tidegate.core import keys
-from tidegate.core.errors import CommitLostError, ReleaseHeldError
+from tidegate.core.errors import ReleaseHeldError
 from tidegate.core.failpoints import reach
 from tidegate.core.protocols import ArtifactStore, Stored
 from tidegate.core.publishing import Outcome, advance, create_once, require_applied
@@ -118,22 +118,15 @@ class Channel:
         """Tell whether a promotion is in the channel's history."""
         return self._contains(self.read().entry, self.operation(promotion))
 
-    def rollback(self, release: str, reason: str) -> None:
-        """Restore a release; over a concurrent promotion it is tried again, so that the rollback stands last."""
-        while True:
-            try:
-                self.apply(Promotion("rollback", release, self.read().entry, reason=reason))
-            except CommitLostError:
-                continue
-            return
-
     def is_held(self, release: str) -> bool:
-        """Tell whether a release was promoted and then rolled back from: only a person may promote it again."""
-        rolled_back = False
+        """Tell whether a rollback left a release and no person has promoted it since: no policy may promote it."""
+        later: Entry | None = None
         for _, entry in self.history():
-            if entry.release == release and entry.op == "promote" and rolled_back:
+            if later is not None and later.op == "rollback" and entry.release == release != later.release:
                 return True
-            rolled_back = rolled_back or entry.op == "rollback"
+            if entry.release == release and entry.approval:
+                return False
+            later = entry
         return False
 
     def operation(self, promotion: Promotion) -> str:
