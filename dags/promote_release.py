@@ -19,7 +19,7 @@ from tidegate.core.config import CorpusConfig
 from tidegate.orchestration.approval import approval_tasks
 from tidegate.orchestration.assets import adapter, index_snapshot, qa_dataset, release
 from tidegate.orchestration.corpora import load_corpora
-from tidegate.orchestration.task_defaults import dag_arguments, on_assets_or_time
+from tidegate.orchestration.task_defaults import dag_arguments, on_assets_or_time, promoting_arguments
 
 FORM = {
     "reconsider": Param(
@@ -79,7 +79,8 @@ def promote_release(corpus: CorpusConfig) -> DAG:
         evaluation = evaluate()
         candidate = gate(evaluation)
         forms = approval_tasks(corpus)
-        chain(compose(), evaluation, candidate, *forms, publish(candidate, [form.output for form in forms]))
+        promoting = publish.override(**promoting_arguments(corpus.promotion))
+        chain(compose(), evaluation, candidate, *forms, promoting(candidate, [form.output for form in forms]))
 
     return wiring()
 

@@ -16,7 +16,6 @@ WHOLE = {
     "docs/adr",
     "docs/images",
     "include/corpora",
-    "include/costs",
     "include/demo",
     ".astro",
     ".ci",

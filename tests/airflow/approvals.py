@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,6 @@ from urllib.parse import quote
 from tests.airflow.conftest import RUN_SECONDS, FinishedRun, RunningAirflow
 from tests.evaluation.openai_endpoint import Endpoint, Reply, completion, serving
 from tests.pipelines.training_corpus import (
-    FACTS,
     HARBOURS,
     SETTINGS,
     TRAINING,
@@ -26,7 +25,9 @@ from tidegate.core.event_records import Event
 from tidegate.core.examples import Split
 from tidegate.core.records import Approval, Entry
 from tidegate.local.api import AirflowApi
-from tidegate.pipelines.promote_release import CANDIDATE
+from tidegate.pipelines.asking import quiet
+from tidegate.pipelines.evaluate_release import evaluate
+from tidegate.pipelines.promote_release import CANDIDATE, compose
 from tidegate.prompting.chat import FileChatTokenizer
 from tidegate.prompting.renderer import REFUSAL
 from tidegate.registry.approvals import read_approval
@@ -116,6 +117,10 @@ class Site:
         row = {**forty_rows()["Alby-fee"], "id": f"Alby-{question}", "question": question}
         self.desk.ask({**forty_rows(), row["id"]: row}, SPLITS)
         return commit_untrained(self.desk)
+
+    def measure(self) -> None:
+        """Evaluate the candidate here, so that the runs need not: they find it by its key."""
+        evaluate(self.desk.workspace, compose(self.desk.workspace), quiet)
 
     def trigger(self) -> str:
         return self.airflow.api.trigger(self.dag_id)
@@ -207,14 +212,3 @@ def _open(airflow: RunningAirflow, endpoint: Endpoint, name: str, promotion: dic
     site.desk.ask(forty_rows(), SPLITS)
     commit_untrained(site.desk)
     return site
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for what Airflow does on its own."""
-    deadline = time.monotonic() + RUN_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {RUN_SECONDS} s: {what}"
-        time.sleep(0.3)
-
-
-__all__ = ["DATED", "FACTS", "Site", "open_sites", "scripted_endpoint", "until"]

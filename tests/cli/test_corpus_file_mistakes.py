@@ -7,7 +7,7 @@ import pytest
 from tests.cli.conftest import Call, assert_mistake, write
 
 TOP_KEYS = (
-    "valid: access, alerts, base_model, chunking, corpus, description, embedder, metadata, "
+    "valid: access, alerts, base_model, chunking, corpus, costs, description, embedder, evaluation, gate, metadata, "
     "promotion, prompt, qa, quarantine, refresh, retrieval, serving, source, training"
 )
 SOURCE = "source: {{path: {folder}}}\n"
@@ -60,7 +60,7 @@ SETTINGS = {
     ),
     "an unknown policy": (
         SOURCE + "promotion: {{policy: maybe}}",
-        ["promotion.policy", "'auto' or 'never'", "'maybe'"],
+        ["promotion.policy", "'auto', 'approve' or 'never'", "'maybe'"],
     ),
     "an unknown backend": (SOURCE + "embedder: {{backend: cuda}}", ["embedder.backend", "'onnx'", "'cuda'"]),
     "an unknown kind of model": (

@@ -16,7 +16,10 @@ ARGUMENTS = {
     "no command": ("", ["COMMAND", "tidegate --help"]),
     "an unknown command": (
         "refesh",
-        ["'refesh'", "'refresh', 'search', 'evaluate', 'status', 'releases', 'rollback', 'verify'"],
+        [
+            "'refesh'",
+            "'refresh', 'search', 'evaluate', 'status', 'releases', 'events', 'promote', 'rollback', 'verify'",
+        ],
     ),
     "a refresh of nothing": ("refresh", ["FOLDER|CORPUS", "tidegate refresh --help"]),
     "a refresh of an empty name": ("refresh ''", ["empty"]),
@@ -52,6 +55,7 @@ ARGUMENTS = {
     "a folder with a name that is too long": ("refresh {long}", ["{long}"]),
     "a status of something": ("status something", ["something", "--help"]),
     "no release at all": ("releases --limit 0 --store {store}", ["--limit", "0", "between 1 and 1000"]),
+    "no event at all": ("events --limit 0 --store {store}", ["--limit", "0", "between 1 and 1000"]),
     "a limit in words": ("releases --limit many --store {store}", ["--limit", "'many'", "between 1 and 1000"]),
     "no question": ("search --store {store}", [*ONE_OR_THE_OTHER]),
     "a question and a file of them": ("search q --queries {qa} --store {store}", [*ONE_OR_THE_OTHER]),
@@ -111,9 +115,10 @@ def test_a_mistake_in_the_arguments_is_one_line(
 
 
 READERS = ["search q", "evaluate retrieval --qa {qa}"]
+OF_ONE_CORPUS = [*READERS, "events"]
 
 
-@pytest.mark.parametrize("command", [*READERS, "releases", "verify", "status"])
+@pytest.mark.parametrize("command", [*OF_ONE_CORPUS, "releases", "verify", "status"])
 def test_an_unknown_corpus_is_answered_with_those_that_the_store_holds(
     command: str, places: dict[str, str], cli: Call
 ) -> None:
@@ -121,12 +126,12 @@ def test_an_unknown_corpus_is_answered_with_those_that_the_store_holds(
     assert_mistake(found, "'handbok'", "did you mean 'handbook'? valid: handbook, manual")
 
 
-@pytest.mark.parametrize("command", READERS)
+@pytest.mark.parametrize("command", OF_ONE_CORPUS)
 def test_of_several_corpora_one_must_be_named(command: str, places: dict[str, str], cli: Call) -> None:
     assert_mistake(cli(*command.format(**places).split(), "--store", places["two"]), "handbook, manual", "--corpus")
 
 
-@pytest.mark.parametrize("command", [*READERS, "releases", "verify"])
+@pytest.mark.parametrize("command", [*OF_ONE_CORPUS, "releases", "verify"])
 def test_an_empty_store_is_answered_with_how_to_fill_it(command: str, places: dict[str, str], cli: Call) -> None:
     found = cli(*command.format(**places).split(), "--store", places["none"])
     assert_mistake(found, f"{places['none']} holds no corpus yet", "tidegate refresh")

@@ -59,7 +59,11 @@ def test_status_says_when_the_newest_snapshot_does_not_serve(home: Path, folder:
         f"source: {{path: {folder}}}\npromotion: {{policy: never}}\n"
     )
     refreshed = cli("refresh", "held")
-    assert re.search(r"corpus held serves release - \(release [0-9a-f]{12} is ready but not promoted\)", refreshed.out)
+    assert re.search(
+        r"corpus held serves release - \(release [0-9a-f]{12} is ready but not promoted: release [0-9a-f]{12} is ready; "
+        r"promotion.policy is never\)",
+        refreshed.out,
+    )
     assert cli("refresh", "held", "--json").json["release"] is None
     assert cli("status").out.splitlines()[1].split() == ["held", "0", "-", "1", "1", "1", "0", "done", "no"]
     assert cli("releases").out == "corpus held has no release yet\n"

@@ -21,7 +21,7 @@ from tidegate.core.evaluation_records import ArmCost, CostReport
 from tidegate.evaluation.costs import MANAGED_API, ArmUse, CostLine, RefreshUse, break_even, cost_report
 
 PAGE = (ROOT / "docs" / "costs.md").read_text()
-PRESETS: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "include" / "costs" / "presets.yaml").read_text())
+PRESETS: dict[str, dict[str, Any]] = yaml.safe_load(COST_PRESETS.read_text())
 VOLUMES = (1_000, 10_000, 100_000, 1_000_000)
 AMOUNTS = sorted(name for name, field in CostsConfig.model_fields.items() if field.annotation is float)
 TIMES = {"labour_hours_per_month", "adapter_refreshes_per_month", "index_refreshes_per_month"}
@@ -89,9 +89,17 @@ def test_every_price_is_added_where_its_arm_uses_it() -> None:
     assert CostReport.model_validate_json(report.model_dump_json()) == report
 
 
-def test_a_refresh_that_trained_nothing_has_no_cost_of_training() -> None:
-    report = cost_report(CostsConfig(training_run=100, training_hour=1), ARMS, RefreshUse())
-    assert report.once == {"index refresh": 0, "evaluation": 0}
+@pytest.mark.parametrize(
+    ("refresh", "once"),
+    [
+        (RefreshUse(), {}),
+        (RefreshUse(training_hours=3), {"training": 103}),
+        (RefreshUse(embedded_tokens=0, evaluation_hours=0.5), {"index refresh": 0, "evaluation": 1}),
+    ],
+)
+def test_what_was_not_measured_of_a_refresh_has_no_cost(refresh: RefreshUse, once: dict[str, float]) -> None:
+    report = cost_report(CostsConfig(training_run=100, training_hour=1, gpu_hour=2), ARMS, refresh)
+    assert report.once == once
     assert arms_of(report)["adapter"].fixed_per_month == pytest.approx(104 / 12 + 208)
 
 
@@ -248,7 +256,6 @@ def test_two_arms_of_one_name_are_refused() -> None:
 
 
 def test_a_preset_fills_in_what_the_file_does_not_say() -> None:
-    assert COST_PRESETS.is_relative_to(ROOT / "include" / "costs")
     costs = parsed(preset="small", gpu_hour=0.5)
     assert costs.model_dump(mode="json") == {
         **CostsConfig().model_dump(mode="json"),
@@ -262,7 +269,7 @@ def test_a_preset_fills_in_what_the_file_does_not_say() -> None:
 def test_an_unknown_preset_is_refused_with_those_that_exist() -> None:
     with pytest.raises(ConfigInvalidError) as refused:
         parsed(preset="smal")
-    expected = "preset 'smal' is not in presets.yaml; did you mean 'small'? valid: large, small"
+    expected = "preset 'smal' is no price list; did you mean 'small'? valid: large, small"
     assert refused.value.what == f"docs.yaml: costs: {expected}"
 
 

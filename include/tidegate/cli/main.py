@@ -149,6 +149,14 @@ def _add_releases(commands: _Commands) -> None:
     diff.add_argument("first", metavar="A")
     diff.add_argument("second", metavar="B")
     diff.set_defaults(run="difference")
+    events = _command(
+        commands,
+        "events",
+        "The decisions about a corpus, newest first: who, what, why, when.",
+        "With --json also the evidence of each, by digest, and its run.",
+    )
+    events.add_argument("--limit", type=_positive, default=20, metavar="N", help="events to show (default 20)")
+    events.set_defaults(module="release_commands", run="events")
     promote = _command(
         commands,
         "promote",

@@ -1,4 +1,4 @@
-"""The body of each command over releases: their history, what changed between two, and the way back."""
+"""The body of each command over releases: history, decisions, what changed between two, and the way back."""
 
 from __future__ import annotations
 
@@ -29,6 +29,23 @@ def releases(options: argparse.Namespace) -> int:
                 say(json.dumps({"corpus": corpus, **row}))
         else:
             views.show_history(corpus, history)
+    return 0
+
+
+def events(options: argparse.Namespace) -> int:
+    """Show what was decided about a corpus."""
+    from tidegate.registry.events import read_events
+
+    store = store_of(options)
+    corpus = choose_stored(store, options.corpus)
+    found = read_events(store, corpus, options.limit)
+    for damaged in found.damaged:
+        note(f"left out: {damaged}")
+    if options.json:
+        for event in found.events:
+            say(json.dumps(event.model_dump(mode="json")))
+    else:
+        views.show_events(corpus, found.events)
     return 0
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tidegate.cli.output import note, passage, say, short, shown, table, when
 
 if TYPE_CHECKING:
+    from tidegate.core.event_records import Event
     from tidegate.pipelines.compare_releases import ReleaseComparison
     from tidegate.pipelines.evaluate_retrieval import RetrievalResult
     from tidegate.pipelines.promote_release import Candidate
@@ -101,6 +102,24 @@ def show_history(corpus: str, history: Sequence[Mapping[str, Any]]) -> None:
         for row in history
     ]
     say(table(headings, rows) if rows else f"corpus {corpus} has no release yet")
+
+
+def show_events(corpus: str, events: Sequence[Event]) -> None:
+    """Show decisions, newest first."""
+    headings = ["decided (UTC)", "event", "release", "snapshot", "adapter", "by", "why"]
+    rows = [
+        [
+            event.when.replace("T", " ").removesuffix("Z"),
+            event.kind,
+            short(event.what.release),
+            short(event.what.snapshot),
+            short(event.what.adapter),
+            event.who.name,
+            event.why,
+        ]
+        for event in events
+    ]
+    say(table(headings, rows) if rows else f"corpus {corpus} has no event yet")
 
 
 def show_difference(found: ReleaseComparison) -> None:

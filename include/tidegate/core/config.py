@@ -167,6 +167,8 @@ class PromotionConfig(Section):
     """User ids that may approve; empty means whoever may answer the form."""
     second_approver: bool = False
     """Whether another approver must agree."""
+    queue: str | None = None
+    """Queue of the tasks that sign and publish: the only workers that need the approval key. Null: the default one."""
     approval_hours: float = Field(default=48.0, gt=0, le=720)
     """How long a form waits, and how long an approval holds."""
     check: Cron | None = "30 5 * * *"

@@ -12,7 +12,7 @@ from tidegate.core.errors import suggest
 from tidegate.core.sections import Section
 from tidegate.core.yaml_files import read_mapping
 
-COST_PRESETS = Path(__file__).resolve().parents[2] / "costs" / "presets.yaml"
+COST_PRESETS = Path(__file__).with_name("cost_presets.yaml")
 """Price lists by name, each in the form of the section ``costs``."""
 _MOST = 1_000_000_000
 """Largest price and volume: more is a slip of the keyboard, in any currency."""
@@ -95,7 +95,7 @@ class CostsConfig(Section):
     """Prices of what answers, what is kept ready and what is paid per refresh; each is added, 0 costs nothing."""
 
     preset: str | None = None
-    """A name of include/costs/presets.yaml; keys of the file win over it."""
+    """A name of core/cost_presets.yaml; keys of the file win over it."""
     source: str = ""
     """Where the prices were found."""
     currency: str = Field(default="USD", min_length=1)
@@ -134,7 +134,7 @@ class CostsConfig(Section):
         presets = {name: prices for name, prices in read_mapping(COST_PRESETS).items() if isinstance(prices, Mapping)}
         name = str(values["preset"])
         if name not in presets:
-            raise ValueError(f"preset {name!r} is not in {COST_PRESETS.name}{suggest(name, presets)}")
+            raise ValueError(f"preset {name!r} is no price list{suggest(name, presets)}")
         return {**presets[name], **values}
 
     @model_validator(mode="after")

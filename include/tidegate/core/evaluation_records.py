@@ -12,6 +12,8 @@ from tidegate.core.records import Digest, GateRule, Part, Record
 
 Verdict = Literal["better", "worse", "not_enough_evidence"]
 ServingMode = Literal["rag", "adapter", "hybrid"]
+SERVED_BY: dict[ServingMode, str] = {"rag": "base+RAG", "adapter": "adapter", "hybrid": "adapter+RAG"}
+"""The arm that a serving mode serves with."""
 Arm = Literal["base", "base+RAG", "adapter", "adapter+RAG", "champion"]
 
 

@@ -53,12 +53,12 @@ class ArmUse:
 
 @dataclass(frozen=True, slots=True)
 class RefreshUse:
-    """What this refresh took; raise ``ValueError`` for what cannot have been measured."""
+    """What this refresh took, None: not measured; raise ``ValueError`` for what cannot have been measured."""
 
-    embedded_tokens: int = 0
+    embedded_tokens: int | None = None
     training_hours: float | None = None
-    """None: no adapter was trained."""
-    evaluation_hours: float = 0.0
+    """None, too: no adapter was trained."""
+    evaluation_hours: float | None = None
     """Time in which answers were generated."""
 
     def __post_init__(self) -> None:
@@ -154,14 +154,19 @@ def _training(costs: CostsConfig, hours: float) -> float:
 
 
 def _embedding(costs: CostsConfig, refresh: RefreshUse) -> float:
-    return refresh.embedded_tokens * costs.embedding_per_million_tokens / _MILLION
+    return (refresh.embedded_tokens or 0) * costs.embedding_per_million_tokens / _MILLION
 
 
 def _once(costs: CostsConfig, refresh: RefreshUse) -> dict[str, float]:
-    paid = {"index refresh": _embedding(costs, refresh), "evaluation": refresh.evaluation_hours * costs.gpu_hour}
-    if refresh.training_hours is None:
-        return paid
-    return {"training": _training(costs, refresh.training_hours), **paid}
+    """Return what was measured of the refresh, at its price."""
+    paid = {}
+    if refresh.training_hours is not None:
+        paid["training"] = _training(costs, refresh.training_hours)
+    if refresh.embedded_tokens is not None:
+        paid["index refresh"] = _embedding(costs, refresh)
+    if refresh.evaluation_hours is not None:
+        paid["evaluation"] = refresh.evaluation_hours * costs.gpu_hour
+    return paid
 
 
 def _check(what: str, **amounts: float | None) -> None:

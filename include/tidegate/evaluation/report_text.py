@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from tidegate.core.errors import one_line
 from tidegate.core.evaluation_records import (
+    SERVED_BY,
     ArmReport,
     BreakEven,
     Changes,
@@ -25,9 +26,6 @@ FEW_ROWS = 100
 FEW_DOCUMENTS = 25
 MANY_LEFT_OUT = 0.1
 """A comparison over fewer rows or documents, or with a larger share of its rows left out, is pointed out."""
-
-SERVED_BY = {"rag": "base+RAG", "adapter": "adapter", "hybrid": "adapter+RAG"}
-"""The arm that a serving mode serves with."""
 
 METRICS = {
     "correct": "Correct",

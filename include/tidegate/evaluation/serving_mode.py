@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tidegate.core.evaluation_config import EvaluationConfig
-from tidegate.core.evaluation_records import ArmReport, Comparison, CostReport, LatencyReport, ServingMode
-from tidegate.evaluation.report_text import SERVED_BY, interval, share, signed
+from tidegate.core.evaluation_records import SERVED_BY, ArmReport, Comparison, CostReport, LatencyReport, ServingMode
+from tidegate.evaluation.report_text import interval, share, signed
 
 _FROM_SIMPLE: tuple[ServingMode, ...] = ("rag", "adapter", "hybrid")
 _VERDICTS = {"better": "better than", "worse": "worse than", "not_enough_evidence": "not shown to be better than"}

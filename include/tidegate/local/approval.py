@@ -10,7 +10,7 @@ from tidegate.evaluation.report_markdown import verdict_lines
 from tidegate.local.api import AirflowApi
 from tidegate.local.screen import Screen
 from tidegate.pipelines.evaluate_release import read_evaluated
-from tidegate.pipelines.promote_release import CANDIDATE
+from tidegate.pipelines.release_names import CANDIDATE
 from tidegate.pipelines.workspace import Workspace
 from tidegate.registry.channel import Channel
 from tidegate.registry.releases import read_release

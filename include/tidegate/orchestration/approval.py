@@ -21,6 +21,7 @@ from airflow.sdk.execution_time.hitl import HITLUser
 from tidegate.core.config import CorpusConfig
 from tidegate.orchestration.data_docs import PREFIX
 from tidegate.orchestration.steps import Step, run_step
+from tidegate.orchestration.task_defaults import promoting_arguments
 from tidegate.orchestration.task_log import summarise
 
 _HOUR = 3600.0
@@ -36,10 +37,11 @@ class ApproveRelease(ApprovalOperator):
 
     :param corpus: the corpus.
     :param approvers: ids of the users who may answer; empty: whoever may answer forms.
-    :param hours: how long the form waits, and how long an approval holds; without an answer it is a reject.
+    :param hours: how long the form waits; without an answer it is a reject.
+    :param holds: hours that an approval holds: as long as all forms of the run may wait.
     """
 
-    def __init__(self, *, corpus: str, approvers: Sequence[str], hours: float, **settings: Any) -> None:
+    def __init__(self, *, corpus: str, approvers: Sequence[str], hours: float, holds: float, **settings: Any) -> None:
         settings["params"] = {"comment": Param(None, type=["null", "string"], title="Comment", source="task")}
         super().__init__(
             subject=f"Let a new release of {corpus} serve?",
@@ -49,7 +51,7 @@ class ApproveRelease(ApprovalOperator):
             retries=0,  # a retry would ask the person again
             **settings,
         )
-        self.corpus, self.hours = corpus, hours
+        self.corpus, self.hours, self.holds = corpus, hours, holds
 
     def execute(self, context: Any) -> dict[str, Any] | None:
         """Show the form and wait, or return at once if the policy needs nobody."""
@@ -73,7 +75,7 @@ class ApproveRelease(ApprovalOperator):
         def body(step: Step) -> tuple[tuple[str, str], str]:
             from tidegate.pipelines.approve_release import form
 
-            link = report_path(dag_id, candidate["evaluation"])
+            link = report_path(dag_id, candidate["evaluation"] or "")
             subject, text = form(step.workspace, step.run, candidate["release"], link, os.environ)
             asked = f"release {candidate['release'][:12]} waits {self.hours:g} h for an answer"
             return (subject, (_ALL_ADMINS if _everybody_is_admin() else "") + text), asked
@@ -92,7 +94,7 @@ class ApproveRelease(ApprovalOperator):
                 comment=comment,
                 decided_at=answer["responded_at"].timestamp(),
                 base_entry=candidate["base_entry"],
-                holds_seconds=self.hours * _HOUR,
+                holds_seconds=self.holds * _HOUR,
             )
             digest = record_answer(step.workspace, step.run, candidate["release"], given, os.environ)
             who = user["name"] if user else _NOBODY
@@ -107,7 +109,12 @@ def approval_tasks(corpus: CorpusConfig) -> list[ApproveRelease]:
     names = ["approve", "approve_second"] if promotion.second_approver else ["approve"]
     return [
         ApproveRelease(
-            task_id=name, corpus=corpus.corpus, approvers=promotion.approvers, hours=promotion.approval_hours
+            task_id=name,
+            corpus=corpus.corpus,
+            approvers=promotion.approvers,
+            hours=promotion.approval_hours,
+            holds=promotion.approval_hours * len(names),
+            **promoting_arguments(promotion),
         )
         for name in names
     ]

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow.sdk import get_current_context
 
+from tidegate.core.errors import ApprovalInvalidError, ApprovalStaleError
 from tidegate.core.progress import ProgressLog
 from tidegate.orchestration.approval import report_path
 from tidegate.orchestration.steps import Step, run_step
@@ -48,11 +49,13 @@ def evaluate(corpus: str) -> str | None:
     def body(step: Step) -> tuple[str | None, str]:
         from tidegate.pipelines.compose_release import staged_composition
         from tidegate.pipelines.evaluate_release import evaluate as measure
+        from tidegate.pipelines.release_events import note_evaluated
 
         composition = staged_composition(step.workspace, step.run)
         if composition.dataset is None:
             return None, "release: not measured, the corpus has no dataset"
         found = measure(step.workspace, composition, lambda stage: ProgressLog(stage, "answers"))
+        note_evaluated(step.workspace, composition, found.evaluation, step.run.name)
         told = f"evaluation {found.evaluation.key[:12]}: {found.generated} of {found.asked} answers were generated"
         return found.evaluation.key, told if found.asked else f"evaluation {found.evaluation.key[:12]} is known"
 
@@ -88,12 +91,16 @@ def publish(corpus: str, candidate: Mapping[str, Any], answers: Sequence[Mapping
     """Make the candidate the champion, once, whoever else tries; return its id."""
 
     def body(step: Step) -> tuple[dict[str, Any], str]:
-        from tidegate.pipelines.promote_release import Candidate, read_answers
+        from tidegate.pipelines.promote_release import Candidate, note_refusal, read_answers
         from tidegate.pipelines.promote_release import publish as publish_release
 
         found = Candidate(**candidate)
         approved = read_answers(answers, os.environ)
-        done = publish_release(step.workspace, found, approved, step.run.name)
+        try:
+            done = publish_release(step.workspace, found, approved, step.run.name)
+        except (ApprovalInvalidError, ApprovalStaleError) as refusal:
+            note_refusal(step.workspace, found, refusal.what, step.run.name)
+            raise
         step.run.record("promote", {"outcome": "done", "release": found.release})
         told = "serves now" if done else "had been promoted before"
         return {"release": found.release}, f"release {found.release[:12]} {told}"

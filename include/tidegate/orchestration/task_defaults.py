@@ -10,7 +10,7 @@ from airflow.sdk import Asset, AssetAny, AssetOrTimeSchedule, CronTriggerTimetab
 from airflow.sdk.definitions.callback import SyncCallback
 from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
-from tidegate.core.config import AlertsConfig, CorpusConfig
+from tidegate.core.config import AlertsConfig, CorpusConfig, PromotionConfig
 from tidegate.core.training_config import TrainingConfig
 from tidegate.orchestration.alerts import deadline_missed, notifier_for
 from tidegate.orchestration.task_log import log_failure, log_summary
@@ -62,6 +62,11 @@ def training_arguments(training: TrainingConfig) -> dict[str, Any]:
         "execution_timeout": timedelta(hours=_OVERTIME * training.budget.max_hours),
         **{name: value for name, value in chosen.items() if value},
     }
+
+
+def promoting_arguments(promotion: PromotionConfig) -> dict[str, Any]:
+    """Return where the tasks run that sign and publish."""
+    return {"queue": promotion.queue} if promotion.queue else {}
 
 
 def cron(expression: str | None, timezone: str) -> CronTriggerTimetable | None:

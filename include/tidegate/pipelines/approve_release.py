@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from tidegate.core.errors import ObjectMissingError
 from tidegate.core.event_records import AIRFLOW, Actor, EventKind, format_time
 from tidegate.core.failpoints import reach
-from tidegate.core.records import Approval, Approver
+from tidegate.core.records import Approval, Approver, Release
 from tidegate.evaluation.report_markdown import approval_body
 from tidegate.pipelines.compose_release import bind_to_form
 from tidegate.pipelines.evaluate_release import read_evaluated
-from tidegate.pipelines.promote_release import refuse_adapter, require_newest
+from tidegate.pipelines.promote_release import refuse_adapter, release_at, require_newest
 from tidegate.pipelines.release_events import note_event, release_subject
 from tidegate.pipelines.workspace import Workspace
 from tidegate.registry.approvals import load_key, sign, write_approval
 from tidegate.registry.channel import CHAMPION
+from tidegate.registry.heads import read_manifest
 from tidegate.registry.releases import read_release
 from tidegate.registry.runs import Run
 
@@ -47,13 +48,9 @@ def form(workspace: Workspace, run: Run, release: str, link: str, environment: M
     """
     load_key(environment)
     require_newest(workspace, release)
-    found = read_release(workspace.store, workspace.corpus, release)
-    evaluated = read_evaluated(workspace, found.evaluation or "")
-    if evaluated is None:
-        raise ObjectMissingError(f"release {release[:12]} names an evaluation whose report is not stored")
+    body = _body(workspace, read_release(workspace.store, workspace.corpus, release), link)
     bind_to_form(run)
-    subject = f"Let release {release[:12]} of {workspace.corpus} serve?"
-    return subject, approval_body(evaluated.report, release=release, report_url=link)
+    return f"Let release {release[:12]} of {workspace.corpus} serve?", body
 
 
 def record_answer(workspace: Workspace, run: Run, release: str, answer: Answer, environment: Mapping[str, str]) -> str:
@@ -92,5 +89,21 @@ def record_answer(workspace: Workspace, run: Run, release: str, answer: Answer, 
         workspace, kind, release_subject(found), why, evidence=evidence, run=run.name, who=who, when=answer.decided_at
     )
     if not answer.approved:
-        refuse_adapter(workspace, found.bundle.adapter, f"{kind} by {name}: {why}")
+        before = release_at(workspace, answer.base_entry)
+        kept = before is not None and before.bundle.adapter == found.bundle.adapter
+        refuse_adapter(workspace, None if kept else found.bundle.adapter, f"{kind} by {name}: {why}")
     return digest
+
+
+def _body(workspace: Workspace, release: Release, link: str) -> str:
+    if release.evaluation is None:
+        counts = read_manifest(workspace.store, workspace.corpus, release.bundle.snapshot).counts
+        return (
+            f"**Nothing was measured**: the corpus has no questions to measure it by.\n\nThe index of release"
+            f" `{release.digest[:12]}` holds {counts.indexed} documents in {counts.chunks} chunks, snapshot"
+            f" `{release.bundle.snapshot[:12]}`."
+        )
+    evaluated = read_evaluated(workspace, release.evaluation)
+    if evaluated is None:
+        raise ObjectMissingError(f"release {release.digest[:12]} names an evaluation whose report is not stored")
+    return approval_body(evaluated.report, release=release.digest, report_url=link)

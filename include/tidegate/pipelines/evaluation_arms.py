@@ -16,6 +16,7 @@ from tidegate.core.records import Bundle
 from tidegate.core.training_config import TrainingConfig
 from tidegate.evaluation.answer_metrics import Rate, Summary, summarise
 from tidegate.evaluation.retrieval_metrics import mean_metrics, score_ranking
+from tidegate.indexing.snapshot import Snapshot
 from tidegate.pipelines.asking import Answer, Asker, as_asked
 from tidegate.pipelines.compose_release import prompts_of
 from tidegate.pipelines.evaluate_retrieval import DEPTH, ranked_documents
@@ -50,7 +51,8 @@ class Side:
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of the indexed bytes of the dataset's documents, by key; those that are gone are absent."""
         paths = {key: item.path for key, item in self.source.known.items()}
-        ledger = self.source.finder.snapshot.rows(sorted(set(paths.values())))
+        snapshot = Snapshot(self.workspace.store, self.workspace.corpus, self.bundle.snapshot)
+        ledger = snapshot.rows(sorted(set(paths.values())))
         return {key: ledger[path].sha256 for key, path in paths.items() if path in ledger}
 
     @property

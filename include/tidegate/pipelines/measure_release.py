@@ -13,6 +13,7 @@ from tidegate.core.config import CorpusConfig
 from tidegate.core.errors import ConfigInvalidError, one_line
 from tidegate.core.evaluation_config import CostsConfig
 from tidegate.core.evaluation_records import (
+    SERVED_BY,
     Comparison,
     CostReport,
     EvaluationReport,
@@ -26,7 +27,6 @@ from tidegate.evaluation.answer_metrics import Rate
 from tidegate.evaluation.costs import ArmUse, RefreshUse, cost_report
 from tidegate.evaluation.gate import Facts, judge_candidate
 from tidegate.evaluation.generation import Generator
-from tidegate.evaluation.report_text import SERVED_BY
 from tidegate.evaluation.serving_mode import Choice, rank_arms
 from tidegate.evaluation.significance import compare, document_groups
 from tidegate.pipelines.asking import Answer, Asked, Asker, StageProgress
@@ -250,7 +250,7 @@ class ReleaseMeter:
                     report.answer_tokens,
                     timed.tokens_per_second if timed else None,
                     question_tokens=_QUESTION_TOKENS if answers[name].spec.retrieves else None,
-                    training_hours=self.training_hours if report.adapter else None,
+                    training_hours=(self.training_hours or 0.0) if report.adapter else None,
                 )
             )
         return cost_report(prices, uses, RefreshUse(training_hours=self.training_hours))

@@ -19,22 +19,23 @@ from tidegate.core.errors import (
     ReleaseHeldError,
     ReleaseMissingError,
 )
-from tidegate.core.event_records import format_time
+from tidegate.core.event_records import AIRFLOW, format_time
 from tidegate.core.records import AdapterReference, Evaluation, Release
 from tidegate.pipelines.asking import StageProgress, quiet
 from tidegate.pipelines.compose_release import Composition, compose_bundle, note_refused
 from tidegate.pipelines.release_events import NO_RUN, bundle_subject, note_event, note_promotion, proof, release_subject
+from tidegate.pipelines.release_names import CANDIDATE
 from tidegate.pipelines.workspace import Workspace
 from tidegate.registry.approvals import ApprovalKey, ExpectedApproval, load_key, read_approval, verify, was_used_here
 from tidegate.registry.channel import CHAMPION, Channel, Promotion
 from tidegate.registry.evaluations import read_evaluation
+from tidegate.registry.heads import read_head
 from tidegate.registry.releases import read_release, write_release
+from tidegate.training.base_model import find_base_model
 
 if TYPE_CHECKING:
     from tidegate.pipelines.evaluate_release import Evaluated
 
-CANDIDATE = "candidate"
-"""Channel of the releases that passed the gate; its head is the newest, which supersedes those before."""
 _SAMPLES = 16
 """Chunks per segment that are searched for before a snapshot is released."""
 
@@ -74,6 +75,8 @@ def compose(workspace: Workspace, *, verified: str | None = None, reconsider: bo
     ``verified`` is a snapshot that this process has just checked; ``reconsider`` proposes an adapter that was refused.
     """
     composition = compose_bundle(workspace, reconsider=reconsider)
+    if composition.bundle.adapter is None and not _is_measurable(workspace, composition):
+        composition = replace(composition, dataset=None)  # a fresher index must not wait for questions
     snapshot = composition.bundle.snapshot
     if not composition.is_champion and snapshot != verified:
         from tidegate.indexing.snapshot import Snapshot
@@ -109,11 +112,12 @@ def propose(
     )
     write_release(workspace.store, release)
     outcome, why = _decide(workspace, composition, release.digest)
-    if evaluation is not None and outcome != "stop":
-        _lead(workspace, release)
-    if evaluation is not None and outcome == "approve":
+    if outcome == "approve" or (evaluation is not None and outcome == "publish"):
+        _lead(workspace, release, run)
+    if outcome == "approve":
+        when = None if evaluation else workspace.store.now()
         subject = release_subject(release)
-        note_event(workspace, "proposed", subject, why, evidence=proof(evaluation, base), run=run)
+        note_event(workspace, "proposed", subject, why, evidence=proof(evaluation, base), run=run, when=when)
     return Candidate(release.digest, base, champion, outcome, why, evaluation.key if evaluation else None)
 
 
@@ -127,7 +131,7 @@ def publish(workspace: Workspace, candidate: Candidate, approved: Approved | Non
     """
     store, corpus = workspace.store, workspace.corpus
     channel, release = Channel(store, corpus), read_release(store, corpus, candidate.release)
-    before = _release_at(workspace, candidate.base_entry)
+    before = release_at(workspace, candidate.base_entry)
     policy = _policy_for(workspace, release.bundle.adapter, before)
     name = f"release {candidate.release[:12]} of corpus {corpus}"
     if policy == "never":
@@ -139,11 +143,27 @@ def publish(workspace: Workspace, candidate: Candidate, approved: Approved | Non
         promotion = _with_approval(workspace, release, candidate, approved, run)
     else:
         promotion = Promotion("promote", release.digest, candidate.base_entry, policy=release.gate_policy)
-    if not channel.has_done(promotion):
+    if not channel.has_done(promotion) and channel.read().entry == candidate.base_entry:
         _require_proven(workspace, release, before)
     done = channel.apply(promotion)
     note_promotion(workspace, release, promotion, run)
     return done
+
+
+def note_refusal(workspace: Workspace, candidate: Candidate, why: str, run: str) -> None:
+    """Write down that a release was not published although somebody asked for it."""
+    release = read_release(workspace.store, workspace.corpus, candidate.release)
+    evidence = {"base_entry": candidate.base_entry} if candidate.base_entry else {}
+    note_event(
+        workspace,
+        "refused",
+        release_subject(release),
+        why,
+        evidence=evidence,
+        run=run,
+        who=AIRFLOW,
+        when=workspace.store.now(),
+    )
 
 
 def read_answers(answers: Sequence[Mapping[str, Any] | None], environment: Mapping[str, str]) -> Approved | None:
@@ -224,6 +244,17 @@ def require_newest(workspace: Workspace, release: str) -> None:
         )
 
 
+def _is_measurable(workspace: Workspace, composition: Composition) -> bool:
+    """Tell whether the dataset's holdout has a row whose evidence is current in the composed snapshot."""
+    if composition.dataset is None or composition.is_champion:
+        return False
+    from tidegate.pipelines.evaluation_arms import Side, current_rows
+
+    base = find_base_model(workspace.config.base_model.model)
+    rows, _ = current_rows(Side(workspace, composition.bundle, composition.dataset, base.folder), 1)
+    return bool(rows)
+
+
 def _decide(workspace: Workspace, composition: Composition, release: str) -> tuple[Outcome, str]:
     serving, name = composition.serving, f"release {release[:12]}"
     policy = _policy_for(workspace, composition.bundle.adapter, serving)
@@ -249,7 +280,7 @@ def _is_new(adapter: AdapterReference | None, before: Release | None) -> bool:
     return adapter is not None and (before is None or before.bundle.adapter != adapter)
 
 
-def _release_at(workspace: Workspace, entry: str | None) -> Release | None:
+def release_at(workspace: Workspace, entry: str | None) -> Release | None:
     """Return the release that an entry of the champion channel made serve."""
     if entry is None:
         return None
@@ -262,7 +293,9 @@ def _require_proven(workspace: Workspace, release: Release, before: Release | No
     name = f"release {release.digest[:12]}"
     if release.evaluation is None:
         if release.bundle.adapter is not None or release.dataset is not None:
-            raise ApprovalInvalidError(f"{name} names no evaluation, and only an index without a Q&A set needs none")
+            raise ApprovalInvalidError(f"{name} names no evaluation, and only an index without questions needs none")
+        if release.bundle.snapshot != read_head(workspace.store, workspace.corpus).snapshot:
+            raise ApprovalStaleError(f"{name} was not measured, and its snapshot is not the newest any more")
         return
     evaluation = read_evaluation(workspace.store, workspace.corpus, release.evaluation)
     if evaluation is None or evaluation.digest != release.results:
@@ -275,14 +308,20 @@ def _require_proven(workspace: Workspace, release: Release, before: Release | No
     require_newest(workspace, release.digest)
 
 
-def _lead(workspace: Workspace, release: Release) -> None:
-    """Make a release the newest candidate."""
-    channel = Channel(workspace.store, workspace.corpus, CANDIDATE)
+def _lead(workspace: Workspace, release: Release, run: str) -> None:
+    """Make a release the newest candidate; the one before is superseded unless it serves."""
+    store, corpus = workspace.store, workspace.corpus
+    channel = Channel(store, corpus, CANDIDATE)
     while (state := channel.read()).release != release.digest:
         try:
             channel.apply(Promotion("promote", release.digest, state.entry, policy=release.gate_policy))
         except CommitLostError:
             continue  # another run proposed first: this one is newer
+        if state.release and state.release != Channel(store, corpus).read().release:
+            before = release_subject(read_release(store, corpus, state.release))
+            why = f"release {release.digest[:12]} took its place as the newest candidate"
+            evidence = {"release": release.digest}
+            note_event(workspace, "superseded", before, why, evidence=evidence, run=run, when=store.now())
 
 
 def _with_approval(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tidegate.core import keys
-from tidegate.core.event_records import POLICY, Actor, Event, EventKind, Subject, format_time
+from tidegate.core.event_records import AIRFLOW, POLICY, Actor, Event, EventKind, Subject, format_time
 from tidegate.core.records import Bundle, Evaluation, Release
+from tidegate.pipelines.compose_release import Composition
 from tidegate.pipelines.workspace import Workspace
 from tidegate.registry.approvals import read_approval
 from tidegate.registry.channel import CHAMPION, Channel, Promotion
@@ -25,9 +26,10 @@ def release_subject(release: Release, entry: str | None = None) -> Subject:
     return found.model_copy(update={"release": release.digest, "entry": entry, "dataset": release.dataset})
 
 
-def proof(evaluation: Evaluation, base_entry: str | None) -> dict[str, str]:
-    """Return what a decision on an evaluation rests on."""
-    return {"evaluation": evaluation.key, **({"base_entry": base_entry} if base_entry else {})}
+def proof(evaluation: Evaluation | None, base_entry: str | None) -> dict[str, str]:
+    """Return what a decision rests on."""
+    found = {"evaluation": evaluation.key if evaluation else None, "base_entry": base_entry}
+    return {name: digest for name, digest in found.items() if digest}
 
 
 def note_event(
@@ -49,6 +51,13 @@ def note_event(
         corpus=corpus, kind=kind, who=who, what=what, why=why, when=format_time(when), evidence=evidence, run=run
     )
     write_event(workspace.store, event)
+
+
+def note_evaluated(workspace: Workspace, composition: Composition, evaluation: Evaluation, run: str) -> None:
+    """Write down that a composition was measured."""
+    verdict = (evaluation.verdict or "no champion to compare with").replace("_", " ")
+    subject, evidence = bundle_subject(composition.bundle), proof(evaluation, composition.base_entry)
+    note_event(workspace, "evaluated", subject, f"verdict: {verdict}", evidence=evidence, run=run, who=AIRFLOW)
 
 
 def note_promotion(workspace: Workspace, release: Release, promotion: Promotion, run: str) -> None:

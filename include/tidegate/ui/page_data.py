@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tidegate.core.evaluation_records import EvaluationReport, Figure
+from tidegate.core.evaluation_records import EvaluationReport, Figure, SERVED_BY, ServingMode
 from tidegate.core.records import DatasetCounts, QuarantinedDocument
 
 METRICS = {
@@ -15,9 +15,6 @@ METRICS = {
 }
 """Metrics of the chart, with their words."""
 
-ARM_OF_MODE = {"rag": "base+RAG", "adapter": "adapter", "hybrid": "adapter+RAG"}
-"""The arm that a serving mode answers with."""
-
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -26,7 +23,7 @@ class Served:
     release: str
     snapshot: str
     adapter: str | None
-    serving_mode: str
+    serving_mode: ServingMode
     evaluation: str | None
     """Key of its evaluation; None if it was released without one."""
     report: EvaluationReport | None = None
@@ -34,7 +31,7 @@ class Served:
 
     def figures(self) -> dict[str, Figure]:
         """Return its figures by metric, those of :data:`METRICS` that its evaluation has."""
-        return _figures(self.report, ARM_OF_MODE[self.serving_mode], "candidate") if self.report else {}
+        return _figures(self.report, SERVED_BY[self.serving_mode], "candidate") if self.report else {}
 
 
 @dataclass(frozen=True, slots=True)
