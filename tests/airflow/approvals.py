@@ -137,20 +137,21 @@ class Site:
         api.log_in()
         return api
 
-    def form(self, run_id: str, task: str = "approve", *, shown: int = 1) -> dict[str, Any]:
+    def form(self, run_id: str, task: str = "approve", *, shown: int = 1, dag_id: str | None = None) -> dict[str, Any]:
         """Wait until a form waits for an answer for the ``shown``-th time; return it.
 
         The scheduler must have seen the task park: Airflow 3.3.2 fails a task that is answered in the second before.
         """
-        told = rf"TaskInstance Finished: dag_id={re.escape(self.dag_id)}, task_id={task}, run_id={re.escape(run_id)}"
+        dag_id = dag_id or self.dag_id
+        told = rf"TaskInstance Finished: dag_id={re.escape(dag_id)}, task_id={task}, run_id={re.escape(run_id)}"
         parked = re.compile(rf"{told},.*state=awaiting_input")
         deadline = time.monotonic() + RUN_SECONDS
         while len(parked.findall((self.airflow.folder / "home" / "scheduler.log").read_text())) < shown:
-            state = self.airflow.api.run(self.dag_id, run_id)["state"]
-            assert state not in ("success", "failed"), f"{self.dag_id} {run_id} has shown no form: {state}"
-            assert time.monotonic() < deadline, f"{self.dag_id} {run_id} has shown no form within {RUN_SECONDS} s"
+            state = self.airflow.api.run(dag_id, run_id)["state"]
+            assert state not in ("success", "failed"), f"{dag_id} {run_id} has shown no form: {state}"
+            assert time.monotonic() < deadline, f"{dag_id} {run_id} has shown no form within {RUN_SECONDS} s"
             time.sleep(0.3)
-        return dict(self.airflow.api._call("GET", f"{self.task_path(run_id, task)}/-1/hitlDetails"))
+        return dict(self.airflow.api._call("GET", f"{self.task_path(run_id, task, dag_id)}/-1/hitlDetails"))
 
     def answer(self, user: str, run_id: str, option: str, comment: str = "", task: str = "approve") -> None:
         self.user(user).answer(self.dag_id, run_id, task, option, comment)
@@ -180,8 +181,8 @@ class Site:
         }
         self.user(user)._call("POST", f"/api/v2/dags/{self.dag_id}/clearTaskInstances", body)
 
-    def task_path(self, run_id: str, task: str) -> str:
-        return f"/api/v2/dags/{self.dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task}"
+    def task_path(self, run_id: str, task: str, dag_id: str | None = None) -> str:
+        return f"/api/v2/dags/{dag_id or self.dag_id}/dagRuns/{quote(run_id)}/taskInstances/{task}"
 
 
 def open_sites(airflow: RunningAirflow, endpoint: Endpoint, promotions: dict[str, dict[str, Any]]) -> dict[str, Site]:

@@ -223,7 +223,9 @@ def test_an_answer_after_the_champion_has_moved_is_refused(asked: dict[str, Aske
     assert ended.states["approve"] == "success"
     code, what, _ = refusal(ended)
     assert code == "approval_stale"
-    approval = site.events()[0].evidence["approval"]
+    refused, approved = site.events()[:2]
+    assert (refused.kind, refused.why, refused.run) == ("refused", what, approved.run)
+    approval = approved.evidence["approval"]
     assert what == (
         f"the champion moved: approval {approval[:12]} was decided against entry {before[:12]}, now it is at {now[:12]}"
     )

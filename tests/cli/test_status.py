@@ -60,8 +60,8 @@ def test_status_says_when_the_newest_snapshot_does_not_serve(home: Path, folder:
     )
     refreshed = cli("refresh", "held")
     assert re.search(
-        r"corpus held serves release - \(release [0-9a-f]{12} is ready but not promoted: release [0-9a-f]{12} is ready; "
-        r"promotion.policy is never\)",
+        r"corpus held serves release - \(release [0-9a-f]{12} is ready but not promoted: "
+        r"release [0-9a-f]{12} is ready; promotion.policy is never\)",
         refreshed.out,
     )
     assert cli("refresh", "held", "--json").json["release"] is None

@@ -26,7 +26,7 @@ ORDERS = {
     "K15": "registry/test_channel.py",
     "K16": "registry/test_channel.py",
     "K21": "registry/test_channel.py",
-    "K22": "registry/test_channel.py",
+    "K22": "pipelines/test_rollback_retries.py",
     "K23": "registry/test_channel.py",
     "K24": "registry/test_channel.py",
 }

@@ -1,4 +1,4 @@
-"""An endpoint that speaks as much of the OpenAI protocol as completions need, and does what a test says."""
+"""An endpoint that speaks as much of the OpenAI protocol as completions and a judge need, and does what a test says."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ def completion(text: str, tokens: int = 3, finish_reason: str = "stop") -> Reply
     return Reply(200, json.dumps({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": tokens}}))
 
 
+def message(text: str | None) -> Reply:
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    return Reply(200, json.dumps({"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 1}}))
+
+
 def error(status: int, message: str, **headers: str) -> Reply:
     return Reply(status, json.dumps({"error": {"message": message, "code": status}}), headers)
 
@@ -51,7 +56,7 @@ class Endpoint:
             return Reply(200, json.dumps({"data": [{"id": name, "owned_by": by} for name, by in self.models.items()]}))
         if path == "/version" and self.version:
             return Reply(200, json.dumps({"version": self.version}))
-        if path != "/v1/completions" or body is None:
+        if path != ("/v1/chat/completions" if body and "messages" in body else "/v1/completions") or body is None:
             return error(404, "Not Found")
         with self._lock:
             self.bodies.append(body)

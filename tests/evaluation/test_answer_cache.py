@@ -104,9 +104,7 @@ def test_another_engine_is_asked_anew_and_the_first_ones_answers_stay(store: Fil
         assert engine.calls == []
 
 
-@pytest.mark.parametrize(
-    "changed", [{"max_new_tokens": 9}, {"temperature": 0.5}, {"top_p": 0.9}, {"seed": 1}], ids=str
-)
+@pytest.mark.parametrize("changed", [{"max_new_tokens": 9}, {"temperature": 0.5}, {"top_p": 0.9}, {"seed": 1}], ids=str)
 def test_another_decoding_is_asked_anew(store: FileStore, changed: dict[str, float]) -> None:
     decoding = GREEDY.model_copy(update=changed)
     cached(store)[0].generate([ONE], GREEDY)

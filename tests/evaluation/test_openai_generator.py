@@ -13,7 +13,7 @@ import pytest
 from tests.evaluation.openai_endpoint import Endpoint, Reply, completion, error, serving
 from tidegate.core.errors import ConfigInvalidError, GenerationFailedError
 from tidegate.core.records import DecodingSettings
-from tidegate.evaluation import openai_generator
+from tidegate.evaluation import openai_connection
 from tidegate.evaluation.generation import Completion, Engine, Prompt
 from tidegate.evaluation.openai_generator import OpenAiGenerator
 
@@ -24,7 +24,7 @@ KEY = "sk-0123456789abcdef"
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     """A running endpoint that serves ``base``; nothing waits before it asks again."""
-    monkeypatch.setattr(openai_generator, "_FIRST_DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(openai_connection, "_FIRST_DELAY_SECONDS", 0.0)
     with serving(Endpoint()) as running:
         yield running
 
@@ -167,16 +167,16 @@ def test_the_first_failure_ends_the_rest(endpoint: Endpoint) -> None:
 
 
 def test_waiting_grows_with_the_tries_is_spread_and_heeds_the_server() -> None:
-    delays = [[openai_generator._delay(tried, 0) for _ in range(200)] for tried in (1, 2, 3, 4)]
+    delays = [[openai_connection._delay(tried, 0) for _ in range(200)] for tried in (1, 2, 3, 4)]
     assert [max(of_one_try) <= limit for of_one_try, limit in zip(delays, (1, 2, 4, 8), strict=True)] == [True] * 4
     assert [max(of_one_try) > limit / 2 for of_one_try, limit in zip(delays, (1, 2, 4, 8), strict=True)] == [True] * 4
     assert all(len(set(of_one_try)) > 100 for of_one_try in delays)
-    assert [openai_generator._delay(1, asked) for asked in (12, 3600)] == [12, 30]
+    assert [openai_connection._delay(1, asked) for asked in (12, 3600)] == [12, 30]
 
 
 def test_a_server_says_how_long_to_wait(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[float] = []
-    monkeypatch.setattr(openai_generator, "_delay", lambda tried, seconds: asked.append(seconds) or 0)
+    monkeypatch.setattr(openai_connection, "_delay", lambda tried, seconds: asked.append(seconds) or 0)
     date = "Wed, 21 Oct 2026 07:28:00 GMT"
     endpoint.complete = first(error(429, "", **{"Retry-After": "17"}), error(503, "", **{"Retry-After": date}))
     OpenAiGenerator(endpoint.url, "base").generate(prompts(1), GREEDY)
@@ -233,7 +233,7 @@ def test_a_model_that_is_not_served_is_refused_with_the_names_that_are(endpoint:
 
 
 def test_an_endpoint_that_is_not_there_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_generator, "_FIRST_DELAY_SECONDS", 0.0)
+    monkeypatch.setattr(openai_connection, "_FIRST_DELAY_SECONDS", 0.0)
     with serving(Endpoint()) as gone:
         pass
     with pytest.raises(GenerationFailedError) as caught:

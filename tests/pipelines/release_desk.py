@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,11 @@ def of_another_corpus(heard: Heard) -> str:
     return f"See chapter {len(heard.question)} of the staff handbook"
 
 
+@cache
+def _tokenizer(folder: Path) -> FileChatTokenizer:
+    return FileChatTokenizer(folder)
+
+
 @dataclass
 class Scripted:
     """A generator whose voices are known; it keeps what it was asked."""
@@ -197,7 +203,7 @@ class ReleaseDesk(TrainingDesk):
 
     def scripted(self, engine: Engine | None = None) -> Scripted:
         folder = find_base_model(self.workspace.config.base_model.model).folder
-        made = Scripted(FileChatTokenizer(folder), self.voices)
+        made = Scripted(_tokenizer(folder), self.voices)
         return replace(made, engine=engine) if engine else made
 
     def compose(self, *, reconsider: bool = False) -> Composition:
@@ -279,6 +285,7 @@ def make_release_desk(base: Path, base_model: Path, patch: pytest.MonkeyPatch, *
         "base_model": {"model": prepared(base_model, patch)},
         "evaluation": {"latency_requests": 0},
         "gate": {"min_tag_rows": 8},
+        "retrieval": {"mode": "sparse", "top_k": 4},
         **settings,
     }
     folder = base / "documents"

@@ -25,13 +25,13 @@ from tests.pipelines.release_desk import (
     rows_about,
     value,
 )
+from tidegate.core import keys
 from tidegate.core.errors import ApprovalInvalidError, ConfigInvalidError, ObjectMissingError
 from tidegate.core.records import Evaluation
 from tidegate.pipelines.asking import quiet
 from tidegate.pipelines.compose_release import Composition
 from tidegate.pipelines.evaluate_release import Evaluated, evaluate, inputs_of, read_evaluated, require_evaluated
 from tidegate.pipelines.evaluation_arms import adapter_name
-from tidegate.registry.evaluations import read_predictions
 from tidegate.registry.file_store import FileStore
 
 ARMS = ["base", "base+RAG", "adapter", "adapter+RAG", "champion"]
@@ -41,7 +41,8 @@ NEW = {"Elvig": {"berths": "999"}}
 
 
 def predictions(desk: ReleaseDesk, evaluation: Evaluation) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in read_predictions(desk.store, desk.corpus, evaluation).splitlines()]
+    key = keys.evaluation_predictions(desk.corpus, evaluation.key, evaluation.digest)
+    return [json.loads(line) for line in desk.store.read(key).data.splitlines()]
 
 
 def evaluated_by(desk: ReleaseDesk, generator: Scripted, composition: Composition | None = None) -> Evaluated:
@@ -52,6 +53,13 @@ def rewrite_elvig(desk: ReleaseDesk) -> None:
     """Change a page of the holdout, and the row that it answers."""
     desk.write(Elvig=page("Elvig", berths="999"))
     desk.ask(rows_about(Elvig_berths="999"), SPLITS)
+
+
+def forget_answers(desk: ReleaseDesk) -> None:
+    """Lose the cache of answers."""
+    assert isinstance(desk.store, FileStore)
+    for key in desk.held("scans/evaluation/"):
+        (desk.store.root / key).unlink()
 
 
 def test_evaluating_again_asks_nobody_and_writes_nothing(adapter_serves: ReleaseDesk) -> None:
@@ -102,6 +110,8 @@ def test_the_next_candidate_on_the_same_snapshot_asks_its_own_adapter_alone(adap
 
 def test_the_same_answers_in_another_order_are_never_better(adapter_serves: ReleaseDesk, tmp_path: Path) -> None:
     again = adapter_serves.under(retrieval={"dense_weight": 0.25})  # another release that finds and answers the same
+    twin = again.copy(tmp_path / "twin")
+    forget_answers(twin)
     found, generator = again.evaluate()
     assert (found.generated, generator.heard) == (0, [])
     compared = found.report.comparison
@@ -112,9 +122,6 @@ def test_the_same_answers_in_another_order_are_never_better(adapter_serves: Rele
         def generate(self, prompts: Any, *rest: Any) -> Any:
             return super().generate(prompts[::-1], *rest)[::-1]
 
-    twin = again.copy(tmp_path / "twin")
-    for key in twin.held("scans/evaluation/"):
-        (twin.store.root / key).unlink()
     made = twin.scripted()
     other = evaluated_by(twin, Backwards(made.tokenizer, made.voices))
     assert other.generated == 5 * QUESTIONS + 2 * len(GENERAL) - QUESTIONS  # champion and candidate show the same
@@ -140,7 +147,7 @@ def test_an_index_without_an_adapter_is_measured_by_retrieval_and_no_model_answe
     assert report.retrieval["candidate"]["recall@10"] == 1.0
     assert [rule.name for rule in report.rules] == ["recall@10", "stale passages", "held share", "held days", "churn"]
     assert (report.passed, found.evaluation.arms, found.evaluation.verdict) == (True, {}, None)
-    assert read_predictions(desk.store, desk.corpus, found.evaluation) == b""
+    assert predictions(desk, found.evaluation) == []
 
 
 def test_the_first_release_of_all_has_nothing_to_be_compared_with(index_serves: ReleaseDesk) -> None:
@@ -163,6 +170,7 @@ def test_the_champion_answers_from_its_own_index_with_its_own_settings_and_promp
     rewrite_elvig(adapter_serves)
     desk = adapter_serves.under(retrieval={"top_k": 1}, training={"rows": {"cite": True}})
     new = adapter_name("test", desk.adapter(reads(*ALL), seed=1))
+    forget_answers(desk)
     generator = desk.scripted()
     stages: dict[str, int] = {}
 

@@ -37,7 +37,7 @@ def test_k9_an_evaluation_killed_on_its_way_is_ended_by_the_next_try_with_the_sa
     assert (expected.asked, expected.generated) == (0, 0)
     own = f"evaluations/{expected.evaluation.key}/"
     places = {
-        "some answers": (6, 82, 0),
+        "some answers": (6, 42, 0),
         "all answers": (9, 0, 0),
         "predictions": (10, 0, 1),
         "results": (12, 0, 2),

@@ -106,7 +106,7 @@ def test_a_rollback_asked_for_before_a_promotion_is_refused_and_says_what_serves
     assert stored(site.workspace.store) == before
 
 
-def test_a_rollback_stands_over_a_promotion_that_races_with_it(site: Site) -> None:
+def test_k22_a_rollback_stands_over_a_promotion_that_races_with_it(site: Site) -> None:
     class Racing(FaultStore):
         raced = False
 

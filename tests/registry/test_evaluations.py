@@ -7,12 +7,11 @@ import pytest
 
 from tests.fakes import FaultStore
 from tidegate.core import publishing
-from tidegate.core.errors import CommitUnknownError, ObjectCorruptError, ObjectMissingError
+from tidegate.core.errors import CommitUnknownError, ObjectCorruptError
 from tidegate.core.protocols import ArtifactStore
 from tidegate.core.records import Evaluation, EvaluationInputs
 from tidegate.registry.evaluations import (
     read_evaluation,
-    read_predictions,
     read_report,
     write_evaluation,
     write_report,
@@ -32,6 +31,10 @@ KEY = FIRST.key
 FOLDER = f"handbook/evaluations/{KEY}"
 
 
+def predictions(store: ArtifactStore, found: Evaluation) -> bytes:
+    return store.read(f"{FOLDER}/predictions-{found.digest}.jsonl").data
+
+
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publishing, "_FIRST_WAIT_SECONDS", 0.0)
@@ -42,7 +45,7 @@ def test_an_evaluation_comes_back_with_its_predictions(any_store: MakeStore) -> 
     assert read_evaluation(store, "handbook", KEY) is None
     assert write_evaluation(store, "handbook", FIRST, b"first") == FIRST
     assert read_evaluation(store, "handbook", KEY) == FIRST
-    assert read_predictions(store, "handbook", FIRST) == b"first"
+    assert predictions(store, FIRST) == b"first"
     assert store.read(f"{FOLDER}/results.json").data == FIRST.to_bytes()
     assert read_evaluation(store, "wiki", KEY) is None
 
@@ -52,9 +55,9 @@ def test_a_second_writer_reads_what_the_first_wrote(any_store: MakeStore) -> Non
     write_evaluation(store, "handbook", FIRST, b"first")
     found = write_evaluation(other, "handbook", SECOND, b"second")
     assert found == FIRST
-    assert read_predictions(other, "handbook", found) == b"first"
+    assert predictions(other, found) == b"first"
     assert write_evaluation(other, "handbook", FIRST, b"other answers, equal results") == FIRST
-    assert read_predictions(other, "handbook", FIRST) == b"first"
+    assert predictions(other, FIRST) == b"first"
 
 
 def test_a_writer_that_died_before_its_results_does_not_win(any_store: MakeStore) -> None:
@@ -68,7 +71,7 @@ def test_a_writer_that_died_before_its_results_does_not_win(any_store: MakeStore
     store.faults = {}
     assert read_evaluation(store, "handbook", KEY) is None
     assert write_evaluation(store, "handbook", SECOND, b"second") == SECOND
-    assert read_predictions(store, "handbook", SECOND) == b"second"
+    assert predictions(store, SECOND) == b"second"
 
 
 @pytest.mark.parametrize(
@@ -77,14 +80,14 @@ def test_a_writer_that_died_before_its_results_does_not_win(any_store: MakeStore
 def test_a_lost_answer_changes_nothing(any_store: MakeStore, faults: dict[int, str]) -> None:
     store = FaultStore(any_store(), faults)
     assert write_evaluation(store, "handbook", FIRST, b"first") == FIRST
-    assert read_predictions(store, "handbook", FIRST) == b"first"
+    assert predictions(store, FIRST) == b"first"
 
 
 def _write(make: MakeStore, number: int, barrier: object, results: object) -> None:
     store = make()
     barrier.wait()
     found = write_evaluation(store, "handbook", evaluation(number / 4), str(number).encode())
-    results.put((found.arms["base+RAG"]["correct"], read_predictions(store, "handbook", found)))
+    results.put((found.arms["base+RAG"]["correct"], predictions(store, found)))
 
 
 def test_of_many_writers_all_return_the_one_that_was_first(any_store: MakeStore) -> None:
@@ -112,11 +115,6 @@ def test_results_of_other_inputs_and_damaged_ones_are_refused(any_store: MakeSto
     store.put(f"{FOLDER}/results.json", FIRST.to_bytes()[:50])
     with pytest.raises(ObjectCorruptError, match=f"{FOLDER}/results.json is not a valid Evaluation"):
         write_evaluation(store, "handbook", FIRST, b"first")
-
-
-def test_missing_predictions_are_named(any_store: MakeStore) -> None:
-    with pytest.raises(ObjectMissingError, match=f"{FOLDER}/predictions-{FIRST.digest}.jsonl is not in"):
-        read_predictions(any_store(), "handbook", FIRST)
 
 
 def test_reports_lie_beside_the_results_and_are_overwritten(any_store: MakeStore) -> None:

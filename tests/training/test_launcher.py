@@ -105,6 +105,13 @@ def test_the_trainer_finds_the_package_and_asks_no_hub(trainer: Trainer, tmp_pat
     assert trainer.events == [{"event": "found", "at": str(ROOT / "include" / "tidegate"), "offline": "1"}]
 
 
+def test_the_trainer_is_given_no_key(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("APPROVAL_KEY", "APPROVAL_KEY_FILE", "ENDPOINT_KEY", "JUDGE_KEY"):
+        monkeypatch.setenv(f"TIDEGATE_{name}", "secret")
+    trainer.run("say(event='keys', names=[name for name in os.environ if 'KEY' in name])" + FINISH)
+    assert trainer.events == [{"event": "keys", "names": []}]
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [

@@ -32,6 +32,8 @@ from tidegate.training.machine import fitting_precision, processors
 
 ENDPOINT_KEY = "TIDEGATE_ENDPOINT_KEY"
 """Environment variable with the API key of ``evaluation.endpoint``."""
+JUDGE_KEY = "TIDEGATE_JUDGE_KEY"
+"""That of ``evaluation.judge``."""
 _CODE = (
     "evaluation/answer_metrics.py",
     "evaluation/costs.py",
@@ -168,6 +170,7 @@ def _meter(
         progress=progress,
         evaluation=key,
         training_hours=_training_hours(workspace, bundle.adapter.key) if bundle.adapter else None,
+        judge_key=os.environ.get(JUDGE_KEY),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from tidegate.evaluation.answer_metrics import Rate
 from tidegate.evaluation.costs import ArmUse, RefreshUse, cost_report
 from tidegate.evaluation.gate import Facts, judge_candidate
 from tidegate.evaluation.generation import Generator
+from tidegate.evaluation.judge import ask_judge
 from tidegate.evaluation.serving_mode import Choice, rank_arms
 from tidegate.evaluation.significance import compare, document_groups
 from tidegate.pipelines.asking import Answer, Asked, Asker, StageProgress
@@ -82,6 +83,8 @@ class ReleaseMeter:
     """Key of the evaluation."""
     training_hours: float | None = None
     """What training the candidate's adapter took."""
+    judge_key: str | None = field(default=None, repr=False)
+    """API key of ``evaluation.judge``."""
 
     def run(self) -> Measurement:
         """Ask every arm, compare, choose the way of serving, and judge by the gate's rules.
@@ -132,6 +135,7 @@ class ReleaseMeter:
         facts, engine = self._facts(answers, latency, choice), self.engine.engine
         composed, (rows, left_out) = self.composition, self._rows
         adapter, rag = answers.get("adapter+RAG"), answers.get("base+RAG")
+        examples = _examples(answers.get(SERVED_BY[choice.mode]), answers.get("champion"))
         if facts.freshness is None or facts.changes is None:
             raise ValueError("freshness and changes are always measured")
         return EvaluationReport(
@@ -155,11 +159,16 @@ class ReleaseMeter:
             costs=costs,
             changes=facts.changes,
             freshness=facts.freshness,
-            judge={},
+            judge=self._judge(examples),
             left_out=left_out,
             rules=judge_candidate(facts, self._config.gate),
-            examples=_examples(answers.get(SERVED_BY[choice.mode]), answers.get("champion")),
+            examples=examples,
         )
+
+    def _judge(self, examples: Sequence[Example]) -> dict[str, str]:
+        """Return what an LLM judge prefers; empty without one, or without a pair to show it."""
+        judge = self._config.evaluation.judge
+        return ask_judge(judge, examples, self.judge_key) if judge and examples else {}
 
     def _facts(self, answers: Mapping[str, ArmAnswers], latency: Mapping[str, LatencyReport], choice: Choice) -> Facts:
         rows, _ = self._rows

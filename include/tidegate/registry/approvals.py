@@ -143,12 +143,6 @@ def verify(approval: Approval, key: bytes, expected: ExpectedApproval, now: floa
         )
 
 
-def consumed_by(history: Iterable[tuple[Digest, Entry]], approval: Digest) -> Digest | None:
-    """Return the digest of the entry that an approval was used for, None if it was not used."""
-    use = _use(history, approval)
-    return use[0] if use else None
-
-
 def was_used_here(
     history: Iterable[tuple[Digest, Entry]], approval: Digest, release: Digest, base_entry: Digest | None
 ) -> bool:
@@ -157,7 +151,7 @@ def was_used_here(
     Ask it before :func:`verify`: the promotion itself has moved the champion. Raises ``ApprovalInvalidError`` if the
     approval was used for anything else: one approval, one entry.
     """
-    use = _use(history, approval)
+    use = next(((digest, entry) for digest, entry in history if entry.approval == approval), None)
     if use is None:
         return False
     digest, entry = use
@@ -167,10 +161,6 @@ def was_used_here(
         f"approval {approval[:12]} was used by entry {digest[:12]} for release {_shown(entry.release)} on entry "
         f"{_shown(entry.prev)}, this run publishes {_shown(release)} on {_shown(base_entry)}"
     )
-
-
-def _use(history: Iterable[tuple[Digest, Entry]], approval: Digest) -> tuple[Digest, Entry] | None:
-    return next(((digest, entry) for digest, entry in history if entry.approval == approval), None)
 
 
 def _require_same(name: str, approval: Approval, expected: ExpectedApproval) -> None:

@@ -41,15 +41,6 @@ def read_evaluation(store: ArtifactStore, corpus: str, key: str) -> Evaluation |
     return evaluation
 
 
-def read_predictions(store: ArtifactStore, corpus: str, evaluation: Evaluation) -> bytes:
-    """Return the predictions behind stored results; raise ``ObjectMissingError``."""
-    place = keys.evaluation_predictions(corpus, evaluation.key, evaluation.digest)
-    stored = store.read(place)
-    if stored is None:
-        raise ObjectMissingError(f"{place} is not in {store.uri}")
-    return stored.data
-
-
 def write_report(store: ArtifactStore, corpus: str, key: str, name: ReportName, data: bytes) -> None:
     """Write or overwrite a file beside an evaluation."""
     store.put(_report(corpus, key, name), data)

@@ -33,7 +33,7 @@ _MODULE = "tidegate.recipes.train_adapter"
 _STOP_SECONDS = 20
 _MEMORY_EVENTS = Path("/sys/fs/cgroup/memory.events")
 _TAIL_LINES = 20
-_SECRETS = ("TIDEGATE_APPROVAL_KEY", "TIDEGATE_ENDPOINT_KEY")
+_SECRETS = ("TIDEGATE_APPROVAL_KEY", "TIDEGATE_ENDPOINT_KEY", "TIDEGATE_JUDGE_KEY")
 """Beginnings of variables that a trainer has no use for."""
 _FAILURES: dict[str, type[TidegateError]] = {
     kind.code: kind

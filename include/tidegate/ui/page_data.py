@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tidegate.core.evaluation_records import EvaluationReport, Figure, SERVED_BY, ServingMode
+from tidegate.core.evaluation_records import SERVED_BY, EvaluationReport, Figure, ServingMode
 from tidegate.core.records import DatasetCounts, QuarantinedDocument
 
 METRICS = {
