@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.airflow.approvals import Site, open_sites, scripted_endpoint
-from tests.airflow.conftest import EXECUTED, RunningAirflow
+from tests.airflow.conftest import EXECUTED, FinishedRun, RunningAirflow
 from tests.pipelines.training_corpus import page
 from tidegate.core import keys
 from tidegate.evaluation.report_markdown import approval_body
@@ -73,6 +73,20 @@ def test_an_approved_adapter_serves_and_is_asked_about_once(sites: dict[str, Sit
     for event in (approved, promoted):
         assert (event.who.id, event.why) == ("ml_lead", "reads well")
         assert event.evidence["approval"] == entry.approval
+    assert_told(site, done, candidate, evaluation)
+    assert max(site.airflow.xcoms(done).values()) < 2_000
+    assert site.airflow.asset_events("release.granted") == [{"release": candidate}]
+    status, report = site.airflow.page(report_path(site.dag_id, evaluation))
+    assert (status, b"<html" in report) == (200, True)
+
+    again = site.run()
+    assert (again.state, again.states) == ("success", SKIPPED_AFTER_COMPOSE)
+    assert again.log("compose")[-2] == f"release {candidate[:12]} serves already"
+    verify_corpus(site.desk.store, "granted")
+
+
+def assert_told(site: Site, done: FinishedRun, candidate: str, evaluation: str) -> None:
+    """The last line of each log says what was done."""
     adapter = newest_adapter(site.desk.store, "granted").key
     told = {task: done.log(task)[-2] for task in STEPS}
     snapshot = read_release(site.desk.store, "granted", candidate).bundle.snapshot
@@ -86,15 +100,6 @@ def test_an_approved_adapter_serves_and_is_asked_about_once(sites: dict[str, Sit
     assert told["evaluate"].startswith(f"evaluation {evaluation[:12]}: ")
     assert told["evaluate"].endswith(" answers were generated")
     assert "rule: evidence 0.016, at most 0.025: pass" in done.log("gate")
-    assert max(site.airflow.xcoms(done).values()) < 2_000
-    assert site.airflow.asset_events("release.granted") == [{"release": candidate}]
-    status, report = site.airflow.page(report_path(site.dag_id, evaluation))
-    assert (status, b"<html" in report) == (200, True)
-
-    again = site.run()
-    assert (again.state, again.states) == ("success", SKIPPED_AFTER_COMPOSE)
-    assert again.log("compose")[-2] == f"release {candidate[:12]} serves already"
-    verify_corpus(site.desk.store, "granted")
 
 
 def test_a_new_index_under_the_approved_adapter_is_promoted_by_policy_without_a_form(sites: dict[str, Site]) -> None:

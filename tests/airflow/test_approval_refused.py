@@ -103,8 +103,8 @@ def test_a_forged_result_that_names_no_approval_is_refused(asked: dict[str, Aske
     bypassed.site.forge("data_engineer", run_id, {"approval": "5" * 64})
     bypassed.site.mark_success("data_engineer", run_id)
     code, what, _ = refusal(bypassed.site.wait(run_id))
-    assert code == "object_missing"
-    assert f"bypassed/approvals/{'5' * 64}.json is not in " in what
+    assert code == "approval_invalid"
+    assert what == f"no approval {'5' * 12} is stored: what was handed on was never given"
     bypassed.assert_unchanged()
 
 

@@ -84,6 +84,41 @@ def reader(airflow: RunningAirflow, tmp_path: Path) -> Iterator[Reader]:
         browser.close()
 
 
+def look_at_the_champion(reader: Reader) -> None:
+    """The page of the corpus in both colour modes."""
+    page = reader.page
+    reader.open("/plugin/tidegate/seen")
+    expect(page.get_by_text("No approval is pending.")).to_be_visible()
+    expect(page.locator(".page .main").first).to_have_text("v2")
+    expect(page.frame_locator("iframe").get_by_text("Better than the champion").first).to_be_visible()
+    reader.keep("champion")
+    page.evaluate("localStorage.setItem('theme', 'dark')")
+    page.reload()
+    expect(page.locator("iframe")).to_have_attribute("src", re.compile(r"theme=dark$"))
+    expect(page.frame_locator("iframe").get_by_text("Better than the champion").first).to_be_visible()
+    reader.keep("champion-dark")
+    page.evaluate("localStorage.setItem('theme', 'light')")
+    page.reload()
+
+
+def ask_for_a_rollback(site: Site, reader: Reader) -> tuple[str, list[str]]:
+    """Trigger the rollback from the page and open its form; return (run, options)."""
+    page = reader.page
+    page.get_by_role("link", name="Roll back").click()
+    page.get_by_test_id("trigger-dag-button").click()
+    page.locator("#element_reason").fill("worse answers since Monday")
+    reader.keep("reason")
+    page.get_by_test_id("trigger-dag-submit").click()
+    page.wait_for_url("**/runs/manual__*")
+    (undo,) = site.airflow.api.runs(ROLLBACK)
+    form = site.form(undo["dag_run_id"], "choose", dag_id=ROLLBACK)
+    page.locator("table").get_by_role("link", name="choose").click()
+    page.get_by_role("link", name="Required Action (1)").click()
+    expect(page.get_by_text("Asked for because: worse answers since Monday")).to_be_visible()
+    reader.keep("choice")
+    return undo["dag_run_id"], form["options"]
+
+
 def test_a_person_approves_what_the_report_shows_and_rolls_back(site: Site, reader: Reader) -> None:
     run_id, page = site.trigger(), reader.page
     site.form(run_id)
@@ -109,33 +144,10 @@ def test_a_person_approves_what_the_report_shows_and_rolls_back(site: Site, read
     approval = site.approval(entry.approval)
     assert (approval.approver.id, approval.comment) == ("ml_lead", "reads well")
 
-    reader.open("/plugin/tidegate/seen")
-    expect(page.get_by_text("No approval is pending.")).to_be_visible()
-    expect(page.locator(".page .main").first).to_have_text("v2")
-    expect(page.frame_locator("iframe").get_by_text("Better than the champion").first).to_be_visible()
-    reader.keep("champion")
-    page.evaluate("localStorage.setItem('theme', 'dark')")
-    page.reload()
-    expect(page.locator("iframe")).to_have_attribute("src", re.compile(r"theme=dark$"))
-    expect(page.frame_locator("iframe").get_by_text("Better than the champion").first).to_be_visible()
-    reader.keep("champion-dark")
-    page.evaluate("localStorage.setItem('theme', 'light')")
-    page.reload()
-
-    page.get_by_role("link", name="Roll back").click()
-    page.get_by_test_id("trigger-dag-button").click()
-    page.locator("#element_reason").fill("worse answers since Monday")
-    reader.keep("reason")
-    page.get_by_test_id("trigger-dag-submit").click()
-    page.wait_for_url("**/runs/manual__*")
-    (undo,) = site.airflow.api.runs(ROLLBACK)
-    form = site.form(undo["dag_run_id"], "choose", dag_id=ROLLBACK)
-    page.locator("table").get_by_role("link", name="choose").click()
-    page.get_by_role("link", name="Required Action (1)").click()
-    expect(page.get_by_text("Asked for because: worse answers since Monday")).to_be_visible()
-    reader.keep("choice")
-    reader.choose(form["options"][0])
-    assert site.airflow.wait(ROLLBACK, undo["dag_run_id"]).state == "success"
+    look_at_the_champion(reader)
+    undoing, options = ask_for_a_rollback(site, reader)
+    reader.choose(options[0])
+    assert site.airflow.wait(ROLLBACK, undoing).state == "success"
     assert site.serves == old
     rolled_back = site.events()[0]
     assert (rolled_back.kind, rolled_back.who.id, rolled_back.why) == (

@@ -71,7 +71,7 @@ FORM = [
     ),
     "- **Rows:** 20 added, 6 changed, 1 removed.",
     "- **Freshness:** 2 of 242 documents held, oldest 3.5 days; 0 unexplained stale passages.",
-    "**Only one is right:** 2 won, 1 lost.",
+    "**Only one is right:** 39 won, 14 lost.",
     "|  | Question | Right answer | Candidate | Champion |",
     "| --- | --- | --- | --- | --- |",
     "| won | On which port does the label printer listen? | 9100 | 9100 \\[1\\] | 631 \\[1\\] |",

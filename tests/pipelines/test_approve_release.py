@@ -264,12 +264,13 @@ def test_an_approval_is_good_for_one_entry(desk: ReleaseDesk) -> None:
     error = refused(lambda: asking.publish(second, approval))
     assert error.what == (
         f"approval {approval[:12]} was used by entry {used[:12]} for release {first.release[:12]} on entry {base[:12]},"
-        f" this run publishes {second.release[:12]} on {base[:12]}"
+        f" this run publishes {second.release[:12]} on {used[:12]}"
     )
     roll_back(desk)
     served = desk.served
     assert not desk.publish(first, approval)
-    assert not desk.publish(replace(first, base_entry=desk.entry), approval)
+    error = refused(lambda: desk.publish(replace(first, base_entry=desk.entry), approval))
+    assert error.what.startswith(f"approval {approval[:12]} was used by entry {used[:12]} for release")
     assert desk.served == served
 
 

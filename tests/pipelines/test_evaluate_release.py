@@ -292,10 +292,6 @@ def test_predictions_hold_the_answer_of_every_arm_to_every_row(adapter_serves: R
     assert by_place["adapter", "Lunde-pilot"]["documents"] == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="evaluate() takes only the rules of the first writer: figures and examples of the report are the second's",
-)
 def test_the_first_writer_of_an_evaluation_wins_and_the_second_says_the_same(adapter_serves: ReleaseDesk) -> None:
     adapter_serves.adapter(reads(*ALL), seed=1)
     composition = adapter_serves.compose()

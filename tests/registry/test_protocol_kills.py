@@ -120,9 +120,7 @@ def candidate(any_store: MakeStore, folder: Path) -> Candidate:
     (folder / "a.md").write_text("# A\n\nThe first version.\n")
     refresh(make_workspace(folder, any_store()))
     workspace = waiting(any_store, folder)
-    proposed = propose(workspace, compose(workspace), None)
-    Channel(any_store(), "test", CANDIDATE).apply(Promotion("promote", proposed.release, None, policy=POLICY))
-    return proposed
+    return propose(workspace, compose(workspace), None)
 
 
 def waiting(make: MakeStore, folder: Path) -> Workspace:

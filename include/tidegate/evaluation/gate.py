@@ -52,6 +52,8 @@ _TAGS_LEVEL = 0.05
 """One-sided level of all tags together."""
 _CEILINGS = {"evidence", "wrong refusals", "stale passages", "held share", "held days", "churn", "latency"}
 """Rules whose threshold is the most that passes; that of all others is the least."""
+INDEX_RULES = {"recall@10", "stale passages", "held share", "held days", "churn"}
+"""Rules that an index can fail whatever the adapter."""
 _DECIMALS = {"evidence": 3, "not worse": 3, "stale passages": 0, "held days": 1}
 _MOST_DECIMALS = 9
 

@@ -163,7 +163,9 @@ def _examples(report: EvaluationReport) -> list[str]:
     if not rows:
         return []
     heads = ["", "Question", "Right answer", "Candidate", "Champion"]
-    return [f"**Only one is right:** {len(won):,} won, {len(lost):,} lost.", "", *_table(heads, rows)]
+    counted = report.comparison
+    wins, losses = (counted.wins, counted.losses) if counted else (len(won), len(lost))
+    return [f"**Only one is right:** {wins:,} won, {losses:,} lost.", "", *_table(heads, rows)]
 
 
 def _example_row(how: str, example: Example) -> list[str]:

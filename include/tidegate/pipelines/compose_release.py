@@ -186,8 +186,15 @@ def _why_aside(
     shown = prompts.adapter.digest(window_tokens=prompts.window_tokens, passages=prompts.passages)
     if manifest.renderer != shown:
         return f"{name} was trained with another prompt than the settings give now"
-    refused = "" if reconsider else why_refused(workspace.store, workspace.corpus, newest.key)
-    return f"{name} was not promoted: {refused}" if refused else ""
+    if reconsider:
+        return ""
+    refused = why_refused(workspace.store, workspace.corpus, newest.key)
+    if refused:
+        return f"{name} was not promoted: {refused}"
+    store, corpus = workspace.store, workspace.corpus
+    left = [read_release(store, corpus, release).bundle.adapter for release in Channel(store, corpus).held()]
+    rolled_back = any(adapter is not None and adapter.key == newest.key for adapter in left)
+    return f"{name} was rolled back; only a person may propose it again (reconsider)" if rolled_back else ""
 
 
 def stage_composition(run: Run, composition: Composition) -> None:

@@ -54,7 +54,7 @@ class _Collector:
     def collect(self, versions: int) -> CorpusPage:
         shown = self._versions(versions)
         champion = shown[0].served if shown else None
-        candidate = self._candidate({version.release for version in shown[:1]})
+        candidate = self._candidate({version.release for version in shown})
         head = self._tried(lambda: read_head(self.store, self.corpus).snapshot)
         newest = self.manifest(head) if head else None
         refreshed, withheld = self._tried(self._last_refresh) or (None, 0)

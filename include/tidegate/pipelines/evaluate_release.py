@@ -112,8 +112,9 @@ def evaluate(
         rules=report.rules,
     )
     stored = write_evaluation(workspace.store, workspace.corpus, evaluation, _predictions(measured))
-    if stored != evaluation:  # another writer was first: its results count, and the report says the same
-        report = report.model_copy(update={"rules": stored.rules or ()})
+    winner = read_evaluated(workspace, key) if stored != evaluation else None
+    if winner is not None:
+        return winner  # another writer was first: its results count, and its report says the same
     write_report(workspace.store, workspace.corpus, key, "report.json", report.to_bytes())
     reach("K9")
     return Evaluated(stored, report, cached.asked, cached.generated, time.monotonic() - started)
@@ -132,7 +133,7 @@ def require_evaluated(workspace: Workspace, composition: Composition, key: str |
     if found.evaluation.inputs != inputs_of(workspace, composition):
         raise ApprovalInvalidError(
             f"evaluation {found.evaluation.key[:12]} measured something else than this run composed, or with other"
-            " settings",
+            " settings or code",
             next_action="trigger promote_release again: a new run evaluates what is newest",
         )
     return found

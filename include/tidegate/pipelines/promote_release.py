@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tidegate.core.canonical import digest_of
 from tidegate.core.config import Policy
@@ -16,11 +16,15 @@ from tidegate.core.errors import (
     ApprovalInvalidError,
     ApprovalStaleError,
     CommitLostError,
+    ObjectMissingError,
     ReleaseHeldError,
     ReleaseMissingError,
 )
 from tidegate.core.event_records import AIRFLOW, format_time
-from tidegate.core.records import AdapterReference, Evaluation, Release
+from tidegate.core.publishing import Outcome as Written
+from tidegate.core.publishing import require_applied
+from tidegate.core.records import AdapterReference, Approval, Evaluation, Release
+from tidegate.evaluation.gate import INDEX_RULES
 from tidegate.pipelines.asking import StageProgress, quiet
 from tidegate.pipelines.compose_release import Composition, compose_bundle, note_refused
 from tidegate.pipelines.release_events import NO_RUN, bundle_subject, note_event, note_promotion, proof, release_subject
@@ -96,8 +100,10 @@ def propose(
     champion, base = composition.champion, composition.base_entry
     evaluation = evaluated.evaluation if evaluated else None
     if evaluation is not None and not passed(evaluation):
+        failed = {rule.name for rule in evaluation.rules or () if not rule.passed}
         why = f"the gate refused it: {', '.join(rule.name for rule in evaluation.rules or () if not rule.passed)}"
-        refuse_adapter(workspace, composition.bundle.adapter if composition.new_adapter else None, why)
+        at_fault = composition.new_adapter and not failed <= INDEX_RULES
+        refuse_adapter(workspace, composition.bundle.adapter if at_fault else None, why)
         note_event(
             workspace, "gate_failed", bundle_subject(composition.bundle), why, evidence=proof(evaluation, base), run=run
         )
@@ -143,7 +149,9 @@ def publish(workspace: Workspace, candidate: Candidate, approved: Approved | Non
         promotion = _with_approval(workspace, release, candidate, approved, run)
     else:
         promotion = Promotion("promote", release.digest, candidate.base_entry, policy=release.gate_policy)
-    if not channel.has_done(promotion) and channel.read().entry == candidate.base_entry:
+    if not channel.has_done(promotion):
+        if channel.read().entry != candidate.base_entry:
+            require_applied(Written.LOST, f"promote of {name}")
         _require_proven(workspace, release, before)
     done = channel.apply(promotion)
     note_promotion(workspace, release, promotion, run)
@@ -166,9 +174,23 @@ def note_refusal(workspace: Workspace, candidate: Candidate, why: str, run: str)
     )
 
 
-def read_answers(answers: Sequence[Mapping[str, Any] | None], environment: Mapping[str, str]) -> Approved | None:
-    """Return the approvals that tasks handed on, with the key; None if none did."""
-    digests = [str(answer["approval"]) for answer in answers if answer and answer.get("approval")]
+def _stored_approval(workspace: Workspace, digest: str) -> Approval:
+    try:
+        return read_approval(workspace.store, workspace.corpus, digest)
+    except ObjectMissingError as error:
+        raise ApprovalInvalidError(
+            f"no approval {digest[:12]} is stored: what was handed on was never given",
+            next_action="see who wrote it in Airflow's audit log; answer the form of this run",
+        ) from error
+
+
+def read_answers(answers: Sequence[object], environment: Mapping[str, str]) -> Approved | None:
+    """Return the approvals that tasks handed on, with the key; None if none did.
+
+    Whoever may edit tasks can hand on anything: what is no approval's digest is taken for none.
+    """
+    found = [answer.get("approval") for answer in answers if isinstance(answer, Mapping)]
+    digests = [digest for digest in found if isinstance(digest, str) and digest]
     return Approved(digests, load_key(environment)) if digests else None
 
 
@@ -335,11 +357,11 @@ def _with_approval(
             f"{name} needs an approval, and none was given in run {run}",
             next_action="answer the form of this run; marking its task as success approves nothing",
         )
-    found = [read_approval(store, corpus, digest) for digest in approved.approvals]
+    found = [_stored_approval(workspace, digest) for digest in approved.approvals]
     channel = Channel(store, corpus)
     state, authority = channel.read(), approved.approvals[-1]
-    if was_used_here(channel.history(), authority, release.digest, found[-1].base_entry):
-        return Promotion("promote", release.digest, found[-1].base_entry, approval=authority)
+    if was_used_here(channel.history(), authority, release.digest, candidate.base_entry):
+        return Promotion("promote", release.digest, candidate.base_entry, approval=authority)
     expected = ExpectedApproval(
         corpus=corpus,
         store=store.uri,

@@ -120,14 +120,20 @@ class Channel:
 
     def is_held(self, release: str) -> bool:
         """Tell whether a rollback left a release and no person has promoted it since: no policy may promote it."""
+        return release in self.held()
+
+    def held(self) -> set[str]:
+        """Return the releases that a rollback left and no person has promoted since."""
+        found, approved = set[str](), set[str]()
         later: Entry | None = None
         for _, entry in self.history():
-            if later is not None and later.op == "rollback" and entry.release == release != later.release:
-                return True
-            if entry.release == release and entry.approval:
-                return False
+            left = later is not None and later.op == "rollback" and entry.release != later.release
+            if left and entry.release not in approved:
+                found.add(entry.release)
+            if entry.approval:
+                approved.add(entry.release)
             later = entry
-        return False
+        return found
 
     def operation(self, promotion: Promotion) -> str:
         """Return the id of a promotion: what is done, to which state, on whose authority. No run, no try, no clock."""

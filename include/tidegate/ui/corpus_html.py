@@ -22,7 +22,11 @@ Theme = Literal["light", "dark"]
 
 _OPEN_ROWS = 8
 """Releases that are listed before the rest is folded away."""
-_MODES = {"rag": "RAG (base model)", "adapter": "adapter, no retrieval", "hybrid": "adapter and retrieval"}
+_MODES: dict[str, str] = {
+    "rag": "base model and retrieval",
+    "adapter": "adapter, no retrieval",
+    "hybrid": "adapter and retrieval",
+}
 _VERDICTS = {"better": "better", "worse": "worse", "not_enough_evidence": "not enough evidence"}
 
 
@@ -159,7 +163,7 @@ def _none() -> Markup:
 def _contents(served: Served, snapshot: SnapshotShown | None) -> list[tuple[str, object]]:
     held = f"{count(snapshot.documents, 'document')}, {count(snapshot.chunks, 'chunk')}" if snapshot else None
     return [
-        ("serves by", _MODES[served.serving_mode]),
+        ("serves by", _mode(served)),
         ("adapter", digest(served.adapter) or "none"),
         ("snapshot", digest(served.snapshot)),
         ("holds", held),
@@ -236,10 +240,14 @@ def _release_row(version: Version) -> list[object]:
     served = version.served
     figures = served.figures() if served else {}
     shown = [_figure(figures, name) for name in METRICS]
-    mode = _MODES[served.serving_mode] if served else "not readable"
+    mode = _mode(served) if served else "not readable"
     adapter = (digest(served.adapter) or "none") if served else ""
     when = moment(version.written) or ""
     return [_version_name(version), when, digest(version.release), version.by, adapter, mode, *shown]
+
+
+def _mode(served: Served) -> str:
+    return "passages, no model" if served.adapter is None else _MODES[served.serving_mode]
 
 
 def _version_name(version: Version) -> str:
