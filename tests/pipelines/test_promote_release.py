@@ -188,7 +188,7 @@ def test_a_candidate_composed_before_another_was_published_is_lost(
     slow = propose(workspace, compose(workspace), None)
     commit(workspace, folder, "flow")
     quick = promote(workspace)
-    with pytest.raises(CommitLostError, match=f"release {slow.release[:12]} was not committed"):
+    with pytest.raises(CommitLostError, match=f"release {slow.release[:12]} of corpus test was not committed"):
         publish(workspace, slow)
     assert served(store) == quick.release
 

@@ -39,7 +39,7 @@ IMMUTABLE = {
 }
 """What two refreshes store for good, and how many of each."""
 HEADS = (SNAPSHOT_HEAD, CHANNEL_HEAD)
-DISPOSABLE = ("test/scans/*", "test/runs/*")
+UNREACHED = ("test/scans/*", "test/runs/*", "test/events/*")
 
 
 def fill(store: ArtifactStore, folder: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_sound_store_is_counted(copy: FileStore) -> None:
 
 def test_the_patterns_below_are_all_that_a_store_holds(copy: FileStore) -> None:
     assert {pattern: len(stored(copy, pattern)) for pattern in IMMUTABLE} == IMMUTABLE
-    covered = {key for pattern in (*IMMUTABLE, *HEADS, *DISPOSABLE) for key in stored(copy, pattern)}
+    covered = {key for pattern in (*IMMUTABLE, *HEADS, *UNREACHED) for key in stored(copy, pattern)}
     assert covered == set(stored(copy))
 
 
@@ -201,13 +201,13 @@ def test_a_manifest_that_does_not_hold_together_is_found(
         verify_corpus(copy, "test")
 
 
-def test_hints_run_records_and_staged_bytes_are_not_looked_at(copy: FileStore) -> None:
-    disposable = [key for pattern in DISPOSABLE for key in stored(copy, pattern)]
-    assert len(disposable) == 3
-    for key in disposable:
+def test_hints_run_records_staged_bytes_and_events_are_not_looked_at(copy: FileStore) -> None:
+    unreached = [key for pattern in UNREACHED for key in stored(copy, pattern)]
+    assert len(unreached) == 5
+    for key in unreached:
         (copy.root / key).write_bytes(b"\x00 damaged")
     assert verify_corpus(copy, "test") == SOUND
-    for key in disposable:
+    for key in unreached:
         (copy.root / key).unlink()
     assert verify_corpus(copy, "test") == SOUND
 

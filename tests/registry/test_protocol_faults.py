@@ -24,7 +24,7 @@ import pytest
 from tests.conftest import make_workspace, refresh
 from tests.registry.faulty_store import READ_FAULTS, SILENT, WRITE_FAULTS, FaultyStore, KilledError, Request, Turns
 from tidegate.core import publishing
-from tidegate.core.errors import CommitLostError, CommitUnknownError, StoreUnavailableError
+from tidegate.core.errors import CommitLostError, CommitUnknownError, ReleaseHeldError, StoreUnavailableError
 from tidegate.core.event_records import Actor
 from tidegate.core.protocols import ArtifactStore
 from tidegate.core.publishing import ATTEMPTS, Outcome
@@ -111,7 +111,13 @@ class Race:
             ended = self.repeat(reason, self.applied(Promotion("rollback", release, self.base(), reason=reason)))
 
     def applied(self, promotion: Promotion) -> Call:
-        return lambda: Channel(self.store, self.corpus).apply(promotion)
+        def call() -> None:
+            try:
+                Channel(self.store, self.corpus).apply(promotion)
+            except ReleaseHeldError as error:  # somebody has rolled back to it, and from it, before it was promoted
+                raise CommitLostError("it is held") from error
+
+        return call
 
     def repeat(self, operation: str, call: Call) -> type[BaseException] | None:
         """Do an operation as often as its publisher is patient and does not know the end; return that end."""

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import make_workspace, refresh
 from tests.registry.test_adapters import files_of, key_of, made
-from tidegate.core import keys
+from tidegate.core import failpoints, keys
 from tidegate.core.adapter_records import AdapterManifest
 from tidegate.core.errors import CommitLostError
 from tidegate.core.protocols import ArtifactStore
@@ -40,6 +40,7 @@ def in_a_process(act: Callable[[], object], **environment: str) -> int | None:
 
     def body() -> None:
         os.environ.update(environment)
+        failpoints._passed = 0  # a fork inherits what its parent has passed
         act()
 
     child = multiprocessing.get_context("fork").Process(target=body)

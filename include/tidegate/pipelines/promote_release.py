@@ -24,7 +24,6 @@ from tidegate.core.event_records import AIRFLOW, format_time
 from tidegate.core.publishing import Outcome as Written
 from tidegate.core.publishing import require_applied
 from tidegate.core.records import AdapterReference, Approval, Evaluation, Release
-from tidegate.evaluation.gate import INDEX_RULES
 from tidegate.pipelines.asking import StageProgress, quiet
 from tidegate.pipelines.compose_release import Composition, compose_bundle, note_refused
 from tidegate.pipelines.release_events import NO_RUN, bundle_subject, note_event, note_promotion, proof, release_subject
@@ -100,6 +99,8 @@ def propose(
     champion, base = composition.champion, composition.base_entry
     evaluation = evaluated.evaluation if evaluated else None
     if evaluation is not None and not passed(evaluation):
+        from tidegate.evaluation.gate import INDEX_RULES
+
         failed = {rule.name for rule in evaluation.rules or () if not rule.passed}
         why = f"the gate refused it: {', '.join(rule.name for rule in evaluation.rules or () if not rule.passed)}"
         at_fault = composition.new_adapter and not failed <= INDEX_RULES
@@ -149,10 +150,10 @@ def publish(workspace: Workspace, candidate: Candidate, approved: Approved | Non
         promotion = _with_approval(workspace, release, candidate, approved, run)
     else:
         promotion = Promotion("promote", release.digest, candidate.base_entry, policy=release.gate_policy)
-    if not channel.has_done(promotion):
-        if channel.read().entry != candidate.base_entry:
-            require_applied(Written.LOST, f"promote of {name}")
+    if channel.read().entry == candidate.base_entry:
         _require_proven(workspace, release, before)
+    elif not channel.has_done(promotion):
+        require_applied(Written.LOST, f"promote of {name}")
     done = channel.apply(promotion)
     note_promotion(workspace, release, promotion, run)
     return done
