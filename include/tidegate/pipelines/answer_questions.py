@@ -10,7 +10,7 @@ from tidegate.core.records import Release
 from tidegate.evaluation.answer_cache import CachedGenerator
 from tidegate.evaluation.generation import Generator, Prompt
 from tidegate.pipelines.evaluate_release import engine_of
-from tidegate.pipelines.evaluation_arms import ArmSpec, Side, adapter_name
+from tidegate.pipelines.evaluation_arms import ArmSpec, Side
 from tidegate.pipelines.workspace import Workspace
 from tidegate.training.base_model import find_base_model
 
@@ -37,13 +37,10 @@ def answer_questions(
     side = Side(workspace, bundle, release.dataset, find_base_model(workspace.config.base_model.model).folder)
     adapter = side.adapter if release.serving_mode != "rag" else None
     spec = ArmSpec("champion", side, adapter, retrieves=release.serving_mode != "adapter")
-    found: list[list[Passage]] = [[] for _ in questions]
-    if spec.retrieves:
-        found = side.source.finder.find(questions, side.prompts.passages, without=side.source.closed(()))
+    found = spec.passages(questions)
     encode = side.source.tokenizer.encode_prompt
-    name = adapter_name(workspace.corpus, adapter) if adapter else None
     prompts = [
-        Prompt(tuple(encode(spec.renderer.turns(question, passages))), name)
+        Prompt(tuple(encode(spec.renderer.turns(question, passages))), spec.generator_name)
         for question, passages in zip(questions, found, strict=True)
     ]
     with engine_of(workspace, [bundle], generator) as engine:

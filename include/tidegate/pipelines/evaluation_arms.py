@@ -11,7 +11,7 @@ from pathlib import Path
 from tidegate.core.canonical import sha256_hex
 from tidegate.core.config import RetrievalConfig
 from tidegate.core.evaluation_records import ArmReport, Figure, ServingMode
-from tidegate.core.prompts import PromptRenderer
+from tidegate.core.prompts import Passage, PromptRenderer
 from tidegate.core.records import Bundle
 from tidegate.core.training_config import TrainingConfig
 from tidegate.evaluation.answer_metrics import Rate, Summary, summarise
@@ -55,6 +55,11 @@ class Side:
         ledger = snapshot.rows(sorted(set(paths.values())))
         return {key: ledger[path].sha256 for key, path in paths.items() if path in ledger}
 
+    @cached_property
+    def closed(self) -> set[str]:
+        """Documents whose passages are not shown, since not all of the audience may read them."""
+        return self.source.closed(())
+
     @property
     def adapter(self) -> str | None:
         """Key of the bundle's adapter."""
@@ -88,6 +93,17 @@ class ArmSpec:
         prompts = self.side.prompts
         return prompts.closed if not self.retrieves else prompts.adapter if self.adapter else prompts.base
 
+    @property
+    def generator_name(self) -> str | None:
+        """Name under which the engine knows the adapter, None for the base model alone."""
+        return adapter_name(self.side.workspace.corpus, self.adapter) if self.adapter else None
+
+    def passages(self, questions: Sequence[str]) -> list[list[Passage]]:
+        """Return what the prompt of each question shows."""
+        if not self.retrieves:
+            return [[] for _ in questions]
+        return self.side.source.finder.find(questions, self.side.prompts.passages, without=self.side.closed)
+
 
 @dataclass(frozen=True)
 class ArmAnswers:
@@ -100,8 +116,9 @@ class ArmAnswers:
         """Return 1.0 or 0.0 for each row."""
         return [float(self.answers[row].judged.correct) for row in rows]
 
+    @cached_property
     def report(self) -> ArmReport:
-        """Return the figures of this arm."""
+        """The figures of this arm."""
         answers = list(self.answers.values())
         slices = summarise([answer.judged for answer in answers])
         return ArmReport(
@@ -144,12 +161,9 @@ def champion_arms(candidate: Side, champion: Side, mode: ServingMode) -> list[Ar
 
 def ask_arm(asker: Asker, spec: ArmSpec, rows: Sequence[Row]) -> ArmAnswers:
     """Return an arm's answers to the rows of a holdout."""
-    source, shown = spec.side.source, spec.side.prompts.passages
-    questions = [row.example.question for row in rows]
-    found = source.finder.find(questions, shown, without=source.closed(())) if spec.retrieves else [[] for _ in rows]
+    found = spec.passages([row.example.question for row in rows])
     asked = [as_asked(row, passages) for row, passages in zip(rows, found, strict=True)]
-    name = adapter_name(source.workspace.corpus, spec.adapter) if spec.adapter else None
-    answers = asker.answers(asked, spec.renderer, name, spec.name)
+    answers = asker.answers(asked, spec.renderer, spec.generator_name, spec.name)
     return ArmAnswers(spec, {answer.asked.row: answer for answer in answers})
 
 

@@ -149,7 +149,7 @@ class ReleaseMeter:
             engine=f"{engine.name} {engine.version} {engine.dtype}" if answers else "",
             serving_mode=choice.mode,
             why_mode=choice.why,
-            arms=tuple(item.report() for item in answers.values()),
+            arms=tuple(item.report for item in answers.values()),
             retrieval={name: dict(metrics) for name, metrics in facts.retrieval.items()},
             comparison=facts.comparison,
             unchanged=facts.unchanged,
@@ -181,8 +181,8 @@ class ReleaseMeter:
             mode=choice.mode if serving else None,
             first=served is None,
             new_adapter=self.composition.new_adapter,
-            serving=serving.report() if serving else None,
-            champion=champion.report() if champion else None,
+            serving=serving.report if serving else None,
+            champion=champion.report if champion else None,
             comparison=self._compared(serving, champion, rows),
             unchanged=self._compared(serving, champion, [row for row in rows if row.id in kept]),
             tags={
@@ -212,7 +212,7 @@ class ReleaseMeter:
             for first, second in _SIMPLER
             if first in answers and (compared := self._compared(answers[first], answers[second], rows))
         }
-        reports = [item.report() for item in answers.values()]
+        reports = [item.report for item in answers.values()]
         return rank_arms(reports, pairs, latency, costs, self._config.evaluation)
 
     def _retrieval(self) -> dict[str, dict[str, float]]:
@@ -251,7 +251,7 @@ class ReleaseMeter:
         for name in SERVED_BY.values():
             if name not in answers:
                 continue
-            report, timed = answers[name].report(), latency.get(name)
+            report, timed = answers[name].report, latency.get(name)
             uses.append(
                 ArmUse(
                     name,

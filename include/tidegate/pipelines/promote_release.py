@@ -101,9 +101,9 @@ def propose(
     if evaluation is not None and not passed(evaluation):
         from tidegate.evaluation.gate import INDEX_RULES
 
-        failed = {rule.name for rule in evaluation.rules or () if not rule.passed}
-        why = f"the gate refused it: {', '.join(rule.name for rule in evaluation.rules or () if not rule.passed)}"
-        at_fault = composition.new_adapter and not failed <= INDEX_RULES
+        failed = [rule.name for rule in evaluation.rules or () if not rule.passed]
+        why = f"the gate refused it: {', '.join(failed)}"
+        at_fault = composition.new_adapter and not INDEX_RULES.issuperset(failed)
         refuse_adapter(workspace, composition.bundle.adapter if at_fault else None, why)
         note_event(
             workspace, "gate_failed", bundle_subject(composition.bundle), why, evidence=proof(evaluation, base), run=run

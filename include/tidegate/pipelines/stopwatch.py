@@ -17,7 +17,7 @@ from tidegate.core.evaluation_config import EvaluationConfig
 from tidegate.core.evaluation_records import LatencyReport
 from tidegate.evaluation.generation import Generator
 from tidegate.pipelines.asking import Asker, as_asked
-from tidegate.pipelines.evaluation_arms import ArmSpec, adapter_name
+from tidegate.pipelines.evaluation_arms import ArmSpec
 from tidegate.pipelines.workspace import Workspace
 from tidegate.qa.dataset import Row
 
@@ -71,11 +71,8 @@ class Stopwatch:
     def _answer(self, spec: ArmSpec, row: Row) -> tuple[float, int]:
         """Return (seconds, tokens read and written) of one answer."""
         started = time.perf_counter()
-        source, passages = spec.side.source, []
-        if spec.retrieves:
-            (passages,) = source.finder.find([row.example.question], spec.side.prompts.passages)
-        name = adapter_name(self.workspace.corpus, spec.adapter) if spec.adapter else None
-        prompt = self.asker.prompt(as_asked(row, passages), spec.renderer, name)
+        (passages,) = spec.passages([row.example.question])
+        prompt = self.asker.prompt(as_asked(row, passages), spec.renderer, spec.generator_name)
         (written,) = self.engine.generate([prompt], self.asker.decoding)
         return time.perf_counter() - started, len(prompt.tokens) + written.tokens
 
