@@ -173,7 +173,7 @@ def test_the_signature_of_another_run_is_refused_and_one_person_is_not_two(asked
     paired.assert_unchanged()
 
 
-def test_a_form_that_was_cleared_and_answered_after_the_candidate_changed_names_its_successor(
+def test_k11_a_form_cleared_and_answered_after_the_candidate_changed_names_its_successor(
     asked: dict[str, Asked],
 ) -> None:
     outrun = asked["outrun"]
@@ -232,7 +232,7 @@ def test_an_answer_after_the_champion_has_moved_is_refused(asked: dict[str, Aske
     assert [entry.release for entry in site.entries()] == [quick, moved.served]
 
 
-def test_a_form_that_nobody_answers_in_time_is_a_reject(asked: dict[str, Asked]) -> None:
+def test_k11_a_form_that_nobody_answers_in_time_is_a_reject(asked: dict[str, Asked]) -> None:
     expiring = asked["expiring"]
     site = expiring.site
     (run_id,) = expiring.runs

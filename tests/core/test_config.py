@@ -39,6 +39,7 @@ def test_the_defaults_are_those_that_the_documentation_promises() -> None:
         ({"corpus": "My Docs"}, "corpus 'My Docs' is not usable as a name"),
         ({"refresh": {"schedule": "every monday"}}, "not a cron expression; e.g. '0 3 * * 1' is Mondays at 03:00, got"),
         ({"promotion": {"check": "61 * * * *"}}, "promotion.check: not a cron expression"),
+        ({"evaluation": {"latency_concurrency": 4}}, "evaluation: latency_concurrency 4 needs an endpoint: "),
         ({"refresh": {"timezone": "Europe/Berln"}}, "did you mean 'Europe/Berlin'? valid: Africa/Abidjan, "),
         (
             {"metadata": [{"match": "*.md", "sett": {}}]},

@@ -94,9 +94,9 @@ def written(
 
 @contextlib.contextmanager
 def watched(model: Any) -> Iterator[list[tuple[int, int]]]:
-    """Yield the (rows, tokens) of each pass through the model."""
+    """Yield the (rows, tokens) of each pass through the model's layers."""
     passes: list[tuple[int, int]] = []
-    hook = model.register_forward_pre_hook(
+    hook = model.get_decoder().register_forward_pre_hook(
         lambda _, __, given: passes.append(tuple(given["input_ids"].shape)), with_kwargs=True
     )
     try:

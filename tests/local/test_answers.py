@@ -95,6 +95,7 @@ def test_the_next_steps_name_the_ui_its_logins_and_commands(
     show_next_steps(screen[0], workspace, "http://127.0.0.1:8080", stays_up=True)
     assert screen[1].getvalue() == (
         "Airflow   http://127.0.0.1:8080   login: admin / admin, ml_lead / ml_lead, data_engineer / data_engineer\n"
+        "page      http://127.0.0.1:8080/plugin/tidegate/test: releases, evaluations, pending approvals\n"
         'try       .venv/bin/tidegate search --corpus test "your question"\n'
         f"          edit a page in {workspace.config.source.path}, then make run CORPUS=test again: "
         "only what changed is embedded\n"

@@ -28,7 +28,10 @@ from tests.pipelines.training_corpus import (
 from tidegate.core.answer_text import holds
 from tidegate.core.errors import ConfigInvalidError, TrainingSpecInvalidError
 from tidegate.core.examples import Example
+from tidegate.core.prompts import Turn
+from tidegate.core.training_config import RowsConfig
 from tidegate.pipelines.decide_training import training_of
+from tidegate.pipelines.measure_release import general_questions
 from tidegate.pipelines.training_plan import require_dataset
 from tidegate.pipelines.training_rows import RowSource, TrainingFiles, lengths_of, make_files
 from tidegate.prompting.renderer import REFUSAL
@@ -250,17 +253,44 @@ def test_equal_inputs_and_seed_make_equal_files_and_counts_tell_what_is_in_them(
 def test_replayed_instructions_are_the_wanted_share_of_the_lines(desk: TrainingDesk) -> None:
     said = [{"role": "user", "content": "Say yes."}, {"role": "assistant", "content": "Yes."}]
     (desk.folder / "general.jsonl").write_text(f"{json.dumps({'messages': said})}\n" * 40)
-    alone = made(desk)
-    mixed = made(desk.under(training={"rows": {"replay": "general.jsonl", "replay_share": 0.25}}))
+    share = {"replay": "general.jsonl", "replay_share": 0.25, "questions_per_context": 2}
+    alone = made(desk.under(training={"rows": {"questions_per_context": 2}}))
+    mixed = made(desk.under(training={"rows": share}))
     replayed = [line for line in mixed.train if not line["passages"]]
     assert len(replayed) == round(len(alone.train) / 3)
     assert mixed.train[: len(alone.train)] == alone.train
-    assert mixed.files.counts.replayed == len(replayed)
+    assert {len(line["branches"]) for line in replayed} == {2}
+    assert mixed.files.counts.replayed == 2 * len(replayed)
     assert mixed.files.trained_on == alone.files.trained_on
     tokenizer = source_of(desk).tokenizer
-    (branch,) = replayed[0]["branches"]
-    assert tokenizer.decode([*replayed[0]["prefix"], *branch["prompt"]]).endswith("Say yes.\nassistant\n")
-    assert branch["completion"] == tokenizer.encode_completion("Yes.")
+    first, second = replayed[0]["branches"]
+    prompt = tokenizer.encode_prompt([Turn("user", "Say yes.")])
+    assert [*replayed[0]["prefix"], *first["prompt"]] == [*replayed[0]["prefix"], *second["prompt"]] == prompt
+    assert first["completion"] == tokenizer.encode_completion("Yes.")
+    assert [first["row"], second["row"]] == ["general.jsonl:1", "general.jsonl:2"]
+
+
+def test_replayed_instructions_make_no_line_longer_than_the_others_and_end_with_their_file(desk: TrainingDesk) -> None:
+    yes = {"role": "assistant", "content": "Yes."}
+    rows = [{"messages": [{"role": "user", "content": f"{at} times: {'say yes, ' * 20}"}, yes]} for at in range(1, 10)]
+    (desk.folder / "general.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    longest = made(desk).files.counts.longest
+    mixed = made(desk.under(training={"rows": {"replay": "general.jsonl", "replay_share": 0.9}}))
+    assert mixed.files.counts.longest == longest
+    replayed = [line for line in mixed.train if not line["passages"]]
+    assert sum(len(line["branches"]) for line in replayed) == 9
+    assert len(replayed) > 1
+
+
+def test_the_instructions_of_the_package_are_replayed_by_default_and_none_asks_what_guards_against_forgetting(
+    desk: TrainingDesk,
+) -> None:
+    assert RowsConfig().replay_share == 0.05
+    mixed = made(desk.under(training={"rows": {"replay_share": 0.5}}))
+    asked = [branch["question"] for line in mixed.train for branch in line["branches"] if branch["kind"] == "replayed"]
+    assert len(asked) == len(set(asked)) == mixed.files.counts.replayed > 50
+    guarding = {item.question for item in general_questions(None, desk.folder)}
+    assert not guarding & set(asked)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ TRAINING: dict[str, Any] = {
     "learning_rate": 0.02,
     "batch_tokens": 400,
     "max_length": 512,
+    "rows": {"replay_share": 0},
     "budget": {"tokens_per_second": 1000},
 }
 SETTINGS: dict[str, Any] = {

@@ -56,12 +56,22 @@ class EvaluationConfig(Section):
     latency_requests: int = Field(default=16, ge=0)
     """Questions whose answer is timed, per arm that could serve; 0 leaves latency out."""
     latency_concurrency: int = Field(default=1, ge=1, le=256)
+    """How many of them at a time; more than one needs an endpoint."""
     max_latency_seconds: float | None = Field(default=None, gt=0)
     """A way of serving whose median latency is above is not recommended."""
     max_cost_per_1000: float | None = Field(default=None, gt=0)
     """A way of serving that costs more per 1,000 queries is not recommended."""
     judge: EndpointConfig | None = None
     """An LLM that compares answers; it is recorded and warns, it never decides."""
+
+    @model_validator(mode="after")
+    def _one_at_a_time_without_an_endpoint(self) -> Self:
+        if self.endpoint is None and self.latency_concurrency > 1:
+            raise ValueError(
+                f"latency_concurrency {self.latency_concurrency} needs an endpoint:"
+                " in the task's own process one question is answered at a time; valid: 1"
+            )
+        return self
 
 
 class GateConfig(Section):

@@ -43,14 +43,14 @@ class RowsConfig(Section):
     """Share of refusals that is aimed at."""
     swapped_share: float = Field(default=0.5, ge=0, le=1)
     """Share of the contexts whose answers are swapped for other values, in passage and answer alike."""
-    practice: int = Field(default=5, ge=0, le=8)
+    practice: int = Field(default=6, ge=0, le=8)
     """Questions per context that its passages ask of themselves: gaps in sentences, lookups in tables."""
     cite: bool = False
     """Whether an answer ends with the number of its passage."""
     replay: str | None = None
-    """A JSONL file of general instructions ({"messages": [...]}) against forgetting."""
-    replay_share: float = Field(default=0.1, ge=0, le=0.9)
-    """Share of the rows that come from it."""
+    """A JSONL file of general instructions ({"messages": [...]}) against forgetting; null: 160 short ones."""
+    replay_share: float = Field(default=0.05, ge=0, le=0.9)
+    """Share of the contexts that come from it; 0: none."""
 
 
 class LoraConfig(Section):

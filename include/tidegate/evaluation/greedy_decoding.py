@@ -98,7 +98,7 @@ def _read_prefix(model: Any, tokens: Tokens) -> list[tuple[torch.Tensor, torch.T
     if not tokens:
         return []
     cache = DynamicCache()
-    model(input_ids=torch.tensor([list(tokens)], device=model.device), past_key_values=cache, logits_to_keep=1)
+    model.get_decoder()(input_ids=torch.tensor([list(tokens)], device=model.device), past_key_values=cache)
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
@@ -152,16 +152,14 @@ def _buffers(model: Any, prefix: list[tuple[torch.Tensor, torch.Tensor]], rows: 
 
 
 def _next(model: Any, tokens: torch.Tensor, seen: torch.Tensor, places: torch.Tensor, cache: Cache) -> torch.Tensor:
-    """Return the most likely next token of each row, shape (rows,)."""
-    found = model(
-        input_ids=tokens,
-        attention_mask=seen,
-        position_ids=places,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    return torch.as_tensor(found.logits[:, -1].argmax(-1))
+    """Return the most likely next token of each row, shape (rows,).
+
+    Only the last states go through the output layer, as one block: given a view, torch copies the layer for every row.
+    """
+    states = model.get_decoder()(
+        input_ids=tokens, attention_mask=seen, position_ids=places, past_key_values=cache, use_cache=True
+    ).last_hidden_state
+    return torch.as_tensor(model.get_output_embeddings()(states[:, -1].contiguous()).argmax(-1))
 
 
 def _write(

@@ -53,6 +53,8 @@ def show_next_steps(screen: Screen, workspace: Workspace, url: str, *, stays_up:
         if stays_up
         else f"Airflow was at {url} (login {users}) and is stopped now: ONCE=1"
     )
+    if stays_up:
+        screen.say(f"page      {url}/plugin/tidegate/{workspace.corpus}: releases, evaluations, pending approvals")
     screen.say("try       " + f'.venv/bin/tidegate search --corpus {workspace.corpus} "your question"')
     screen.say(f"          {edit}, then {again} again: only what changed is embedded")
     if workspace.config.qa.path:

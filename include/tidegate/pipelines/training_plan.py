@@ -98,9 +98,10 @@ def recipe_of(workspace: Workspace, base_model: Path) -> Recipe:
 
 
 def code_digest() -> str:
-    """Return the digest of the modules that make rows and adapters."""
+    """Return the digest of the modules that make rows and adapters, and of the instructions that are replayed."""
     root = Path(__file__).parents[1]
-    sources = sorted(path for name in ("prompting", "training", "recipes") for path in (root / name).glob("*.py"))
+    folders = [root / name for name in ("prompting", "training", "recipes")]
+    sources = sorted(path for folder in folders for kind in ("*.py", "*.jsonl") for path in folder.glob(kind))
     return digest_of({path.relative_to(root).as_posix(): sha256_hex(path.read_bytes()) for path in sources})
 
 

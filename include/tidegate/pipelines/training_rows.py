@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
+from tidegate import training
 from tidegate.core.adapter_records import AdapterCounts
 from tidegate.core.canonical import canonical_json
 from tidegate.core.config import CorpusConfig
@@ -30,11 +31,13 @@ from tidegate.prompting.chat import FileChatTokenizer
 from tidegate.prompting.renderer import ADAPTER_PROMPT, CITING_PROMPT, Renderer
 from tidegate.qa.dataset import KnownDocument, Row
 from tidegate.registry.datasets import read_dataset
-from tidegate.training.rows import RowSettings, TrainingQuestion, as_lines, make_contexts
+from tidegate.training.rows import RowSettings, TrainingQuestion, as_lines, make_contexts, shared_tokens
 
 EVERYONE = "everyone"
 _FOUND = 8
 """Windows that are kept of each question's retrieval."""
+_REPLAY = Path(training.__file__).with_name("replay.jsonl")
+"""General instructions with answers of the kind that the base model gives."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,7 @@ def make_files(source: RowSource) -> TrainingFiles:
     if not contexts:
         raise TrainingSpecInvalidError(f"retrieval finds no passage for a row of dataset {source.dataset_digest[:12]}")
     lines = list(as_lines(contexts, source.renderer, source.tokenizer))
-    lines += _replayed(source, len(lines))
+    lines += _replayed(source, lines)
     watched = source.rows("dev")
     random.Random(source.training.seed).shuffle(watched)  # noqa: S311 - reproducible, not secret
     dev = source.questions(watched[: source.training.dev_rows], source.closed(("holdout",)))
@@ -183,17 +186,33 @@ def lengths_of(lines: bytes) -> list[int]:
     ]
 
 
-def _replayed(source: RowSource, count: int) -> list[dict[str, Any]]:
-    """Return general instructions, so many that they are the wanted share of all lines."""
+def _replayed(source: RowSource, lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return contexts of general instructions, so many that they are the wanted share, while the file has enough.
+
+    Instructions stand beside each other as questions about one context do, and make no context longer than the others.
+    """
     settings = source.training.rows
-    if settings.replay is None:
-        return []
-    path = source.workspace.base / Path(settings.replay).expanduser()
+    most, longest = round(len(lines) * settings.replay_share / (1 - settings.replay_share)), max(map(_size, lines))
+    contexts: list[list[dict[str, Any]]] = []
+    for instruction in _instructions(source) if most else ():
+        grown = [*contexts[-1], instruction] if contexts else []
+        if 0 < len(grown) <= settings.questions_per_context and _size(_together(grown)) <= longest:
+            contexts[-1] = grown
+        elif len(contexts) < most:
+            contexts.append([instruction])
+        else:
+            break
+    return [_together(context) for context in contexts]
+
+
+def _instructions(source: RowSource) -> Iterator[dict[str, Any]]:
+    """Yield the instructions of the file that is set, or of the package's own, each as a branch by itself."""
+    wanted = source.training.rows.replay
+    path = source.workspace.base / Path(wanted).expanduser() if wanted else _REPLAY
     if not path.is_file():
-        raise ConfigInvalidError(f"training.rows.replay {settings.replay!r} is not a file at {path}")
-    most = round(count * settings.replay_share / (1 - settings.replay_share))
-    lines = path.read_text(encoding="utf-8").splitlines()[:most]
-    return [_instruction(line, source.tokenizer, f"{path.name}:{at}") for at, line in enumerate(lines, 1)]
+        raise ConfigInvalidError(f"training.rows.replay {wanted!r} is not a file at {path}")
+    for at, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        yield _instruction(line, source.tokenizer, f"{path.name}:{at}")
 
 
 class _Instruction(BaseModel):
@@ -212,20 +231,28 @@ def _instruction(line: str, tokenizer: ChatTokenizer, where: str) -> dict[str, A
         message = f'{where}: a replayed row is {{"messages": [..., {{"role": "assistant", "content": ...}}]}}'
         raise ConfigInvalidError(message) from cause
     prompt, answer = tokenizer.encode_prompt(turns[:-1]), turns[-1].content
-    branch = {"row": where, "kind": "replayed", "question": turns[-2].content, "answer": answer}
+    named = {"row": where, "kind": "replayed", "question": turns[-2].content, "answer": answer}
+    return {**named, "prompt": prompt, "completion": tokenizer.encode_completion(answer)}
+
+
+def _together(branches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return instructions as one line without passages, the tokens that all begin with shared."""
+    shared = shared_tokens([branch["prompt"] for branch in branches])
     return {
         "passages": [],
-        "prefix": prompt[:-1],
-        "branches": [{**branch, "prompt": prompt[-1:], "completion": tokenizer.encode_completion(answer)}],
+        "prefix": branches[0]["prompt"][:shared],
+        "branches": [{**branch, "prompt": branch["prompt"][shared:]} for branch in branches],
     }
+
+
+def _size(line: Mapping[str, Any]) -> int:
+    """Return the tokens of a line."""
+    return len(line["prefix"]) + sum(len(branch["prompt"]) + len(branch["completion"]) for branch in line["branches"])
 
 
 def _counts(lines: Sequence[Mapping[str, Any]]) -> AdapterCounts:
     kinds = Counter(branch["kind"] for line in lines for branch in line["branches"])
-    sizes = [
-        len(line["prefix"]) + sum(len(branch["prompt"]) + len(branch["completion"]) for branch in line["branches"])
-        for line in lines
-    ]
+    sizes = [_size(line) for line in lines]
     names = ("answered", "swapped", "withheld", "unanswerable", "practice", "replayed")
     return AdapterCounts(
         contexts=len(lines), tokens=sum(sizes), longest=max(sizes), **{name: kinds[name] for name in names}

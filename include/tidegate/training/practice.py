@@ -16,9 +16,11 @@ from tidegate.core.prompts import Passage
 
 _SENTENCE = re.compile(r"(?<=[.!?])[ \t]+|\n+")
 _UNIT = (
-    r"per cent|percent|(?:milli)?seconds?|minutes?|hours?|(?:working )?days?|weeks?|months?|years?|times|euros|people"
+    r"per cent|percent|m?s|(?:milli)?seconds?|min|minutes?|hours?|(?:working )?days?|weeks?|months?|years?"
+    r"|[kKMGT]i?B|bytes|times|people|euros|EUR|GBP|USD"
 )
-_SPAN = re.compile(rf"`([^`\n]{{2,40}})`|(?<![\w.])((?:EUR |GBP |USD )?\d[\d.,:]*\d|\d)(?![\w])(?: (?:{_UNIT})\b)?")
+_NUMBER = r"(?<![\w.])((?:EUR |GBP |USD )?\d[\d.,:]*\d|\d)(?![\w])"
+_SPAN = re.compile(rf"`([^`\n]{{2,40}})`|{_NUMBER}(?: (?:(?:{_UNIT})\b|%))?")
 _SETTING = re.compile(r"^\s*(?:[-*]\s+)?`?([A-Za-z][\w.-]{3,40})`?\s*[:=]\s+([^\s#|{\[][^#\n]{0,39}?)\s*(?:#.*)?$")
 _RULE = re.compile(r"^\|[\s|:-]+\|$")
 _GAP = "____"

@@ -220,7 +220,7 @@ def encode(
     prompts = [
         tokenizer.encode_prompt(renderer.turns(branch.question, context.passages)) for branch in context.branches
     ]
-    shared = _shared(prompts)
+    shared = shared_tokens(prompts)
     return prompts[0][:shared], [
         (prompt[shared:], tokenizer.encode_completion(said(branch, context.passages, renderer)))
         for prompt, branch in zip(prompts, context.branches, strict=True)
@@ -312,7 +312,7 @@ def _other_number(digits: str, draw: random.Random) -> str:
             return value
 
 
-def _shared(prompts: Sequence[Sequence[int]]) -> int:
+def shared_tokens(prompts: Sequence[Sequence[int]]) -> int:
     """Return how many tokens all prompts have in common at their beginning, leaving each at least one of its own."""
     shortest = min(len(prompt) for prompt in prompts) - 1
     first = prompts[0]
