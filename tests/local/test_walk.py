@@ -65,6 +65,14 @@ def test_the_same_folder_is_the_same_corpus_the_next_time(again: str, home: Path
     assert sorted(path.name for path in (home / ".tidegate" / "corpora").iterdir()) == ["team-pages.yaml"]
 
 
+def test_the_folder_of_a_configured_corpus_is_that_corpus_with_its_own_file(home: Path, pages: Path) -> None:
+    file = home / "include" / "corpora" / "board.yaml"
+    file.write_text(f"source:\n  path: {pages}\npromotion:\n  policy: approve\n")
+    config = walk.choose_corpus(home, str(pages))
+    assert (config.corpus, config.promotion.policy) == ("board", "approve")
+    assert not (home / ".tidegate" / "corpora").exists()
+
+
 def test_a_folder_does_not_replace_the_configured_corpus_of_its_name(home: Path, tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     made = walk.choose_corpus(home, str(tmp_path / "docs"))

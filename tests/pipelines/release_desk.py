@@ -22,7 +22,7 @@ from tidegate.core.records import DecodingSettings, Release
 from tidegate.evaluation.generation import Completion, Engine, Prompt
 from tidegate.pipelines.approve_release import Answer, form, record_answer
 from tidegate.pipelines.asking import quiet
-from tidegate.pipelines.compose_release import Composition, stage_composition
+from tidegate.pipelines.compose_release import Composition, bind_to_form, stage_composition
 from tidegate.pipelines.evaluate_release import Evaluated, evaluate
 from tidegate.pipelines.evaluation_arms import adapter_name
 from tidegate.pipelines.promote_release import Approved, Candidate, compose, propose, publish
@@ -226,7 +226,10 @@ class ReleaseDesk(TrainingDesk):
         return form(self.workspace, self.run(run), candidate.release, "/report", KEY)
 
     def answer(self, candidate: Candidate, run: str = "run-1", **changes: Any) -> str:
-        """Answer the form of a run with yes; return the approval's digest."""
+        """Answer the form of a run with yes, shown now unless it was before; return the approval's digest."""
+        asked = self.run(run)
+        if not asked.has_staged("asked"):
+            bind_to_form(asked, candidate.release)
         said = {
             "approved": True,
             "user": LEAD,
@@ -236,7 +239,7 @@ class ReleaseDesk(TrainingDesk):
             "holds_seconds": 3600.0,
             **changes,
         }
-        return record_answer(self.workspace, self.run(run), candidate.release, Answer(**said), KEY)
+        return record_answer(self.workspace, asked, candidate.release, Answer(**said), KEY)
 
     def publish(self, candidate: Candidate, *approvals: str, run: str = "run-1") -> bool:
         approved = Approved(approvals, load_key(KEY)) if approvals else None
@@ -246,8 +249,9 @@ class ReleaseDesk(TrainingDesk):
         """Measure, propose, approve and publish what is newest; return its release."""
         candidate, report = self.propose(run="setup")
         assert candidate.outcome in ("approve", "publish"), (candidate.why, report.rules)
-        approvals = [self.answer(candidate, "setup")] if candidate.outcome == "approve" else []
-        self.publish(candidate, *approvals, run="setup")
+        run = f"setup-{candidate.release[:8]}"
+        approvals = [self.answer(candidate, run)] if candidate.outcome == "approve" else []
+        self.publish(candidate, *approvals, run=run)
         return candidate.release
 
     @property
@@ -274,6 +278,13 @@ class ReleaseDesk(TrainingDesk):
         store = FileStore(shutil.copytree(self.store.root, base / "store"))
         values = self.workspace.config.model_dump(mode="json", exclude={"source", "embedder"})
         return ReleaseDesk(folder, make_workspace(folder, store, **values), dict(self.voices))
+
+
+def forget_answers(desk: ReleaseDesk) -> None:
+    """Lose the cache of answers."""
+    assert isinstance(desk.store, FileStore)
+    for key in desk.held("scans/evaluation/"):
+        (desk.store.root / key).unlink()
 
 
 def make_release_desk(base: Path, base_model: Path, patch: pytest.MonkeyPatch, **settings: Any) -> ReleaseDesk:

@@ -241,7 +241,8 @@ def test_a_release_must_name_an_evaluation_that_passed_on_this_bundle_and_champi
         error = refused(lambda: trusted.publish(forged))  # noqa: B023
         assert error.what == f"release {forged.release[:12]} {told}"
     assert desk.served == served
-    assert trusted.publish(candidate)
+    refused(lambda: trusted.publish(candidate), ApprovalStaleError)  # it was proposed under another policy
+    assert desk.publish(candidate, desk.answer(candidate))
 
 
 def test_a_release_that_was_compared_with_another_champion_is_not_published(desk: ReleaseDesk) -> None:
@@ -338,7 +339,7 @@ def test_a_run_that_has_asked_keeps_to_what_its_form_shows(desk: ReleaseDesk) ->
     newer = desk.under(retrieval={"top_k": 9}).compose()
     stage_composition(run, newer)  # nobody was asked yet
     stage_composition(run, asked)
-    bind_to_form(run)
+    bind_to_form(run, "a" * 64)
     stage_composition(run, asked)
     error = refused(lambda: stage_composition(run, newer), ApprovalStaleError)
     assert error.what == (
@@ -350,6 +351,18 @@ def test_a_run_that_has_asked_keeps_to_what_its_form_shows(desk: ReleaseDesk) ->
     stage_composition(desk.run("run-2"), newer)
 
 
+def test_an_answer_counts_for_the_release_that_the_form_showed_alone(desk: ReleaseDesk) -> None:
+    first, _ = desk.propose()
+    desk.ask_approval(first)
+    newer = another(desk)
+    error = refused(lambda: desk.answer(newer))  # the result of gate was overwritten while the form was open
+    assert error.what == (
+        f"the form of this run showed release {first.release[:12]}, its task gate names {newer.release[:12]} now"
+    )
+    assert error.next_action == "see in Airflow's audit log who wrote the result of gate; trigger a new run"
+    assert [event.kind for event in events(desk) if event.kind == "approved"] == []
+
+
 @pytest.mark.parametrize(
     ("change", "value"), [("dataset", "d" * 64), ("champion", None), ("base_entry", "e" * 64)], ids=str
 )
@@ -358,7 +371,7 @@ def test_a_run_that_has_asked_keeps_to_what_it_was_measured_against_too(
 ) -> None:
     run, asked = desk.run("run-1"), desk.compose()
     stage_composition(run, asked)
-    bind_to_form(run)
+    bind_to_form(run, "a" * 64)
     refused(lambda: stage_composition(run, replace(asked, **{change: value})), ApprovalStaleError)
 
 

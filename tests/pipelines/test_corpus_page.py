@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.evaluation.reports import a_report
 from tests.pipelines.releases import ADAPTER, index, promote, release
 from tidegate.core import keys
 from tidegate.core.errors import StoreUnavailableError
+from tidegate.core.event_records import Actor, Event, EventKind, Subject, format_time
 from tidegate.core.protocols import ArtifactStore, Stored
 from tidegate.core.records import ChannelHead, DatasetCounts, DatasetManifest, Entry, StoredFile
 from tidegate.pipelines.corpus_page import collect
@@ -21,12 +23,13 @@ from tidegate.pipelines.workspace import Workspace
 from tidegate.registry.channel import CHAMPION, Channel
 from tidegate.registry.datasets import commit_dataset, read_dataset_head, stored_file
 from tidegate.registry.evaluations import write_report
+from tidegate.registry.events import write_event
 from tidegate.registry.file_store import FileStore
 from tidegate.registry.heads import read_head
 from tidegate.registry.releases import read_release, write_release
 from tidegate.registry.runs import Run
 from tidegate.ui.corpus_html import corpus_fragment
-from tidegate.ui.page_data import FailedStep, Waiting
+from tidegate.ui.page_data import Decision, FailedStep, Waiting
 
 HOUR = 3600.0
 
@@ -153,6 +156,23 @@ def test_a_candidate_without_an_html_report_leaves_the_champions(served: Workspa
     champion = collect(served.store, "test").champion.served
     promote(served, release(served, champion.snapshot, "3" * 64, html=False), CANDIDATE)
     assert collect(served.store, "test").embedded == "1" * 64
+
+
+@pytest.mark.parametrize("kind", ["gate_failed", "rejected", "expired", "refused"])
+def test_how_the_newest_candidate_ended_is_told_until_another_is_decided(
+    kind: EventKind, served: Workspace, store: FileStore
+) -> None:
+    release, now = Channel(store, "test", CANDIDATE).read().release, int(store.now())
+    event = partial(Event, corpus="test", who=Actor(id="7", name="ml_lead"), what=Subject(release=release), run="r")
+    write_event(store, event(kind="proposed", why="waits", when=format_time(now), evidence={}))
+    assert collect(store, "test").decision is None
+    evidence = {"evaluation": "1" * 64}
+    write_event(store, event(kind=kind, why="worse on fees", when=format_time(now + 1), evidence=evidence))
+    page = collect(store, "test")
+    assert page.decision == Decision(kind, "ml_lead", "worse on fees", now + 1, release, "1" * 64)
+    assert page.embedded == "1" * 64
+    write_event(store, event(kind="promoted", why="better", when=format_time(now + 2), evidence={}))
+    assert collect(store, "test").decision is None
 
 
 def test_the_newest_refresh_and_the_failure_of_the_newest_run_are_told(served: Workspace, store: FileStore) -> None:

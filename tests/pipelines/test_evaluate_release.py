@@ -20,6 +20,7 @@ from tests.pipelines.release_desk import (
     SPLITS,
     ReleaseDesk,
     Scripted,
+    forget_answers,
     page,
     reads,
     rows_about,
@@ -53,13 +54,6 @@ def rewrite_elvig(desk: ReleaseDesk) -> None:
     """Change a page of the holdout, and the row that it answers."""
     desk.write(Elvig=page("Elvig", berths="999"))
     desk.ask(rows_about(Elvig_berths="999"), SPLITS)
-
-
-def forget_answers(desk: ReleaseDesk) -> None:
-    """Lose the cache of answers."""
-    assert isinstance(desk.store, FileStore)
-    for key in desk.held("scans/evaluation/"):
-        (desk.store.root / key).unlink()
 
 
 def test_evaluating_again_asks_nobody_and_writes_nothing(adapter_serves: ReleaseDesk) -> None:

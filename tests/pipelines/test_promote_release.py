@@ -205,7 +205,7 @@ def test_what_was_rolled_back_waits_for_a_person_and_a_new_snapshot_does_not(
     assert (candidate.release, candidate.outcome, candidate.champion) == (bad, "stop", good)
     assert candidate.why == f"release {bad[:12]} was rolled back before; only a person may promote it again"
     assert served(store) == good
-    with pytest.raises(ReleaseHeldError, match="was promoted before and rolled back"):
+    with pytest.raises(ReleaseHeldError, match="was rolled back before; only a person may promote it again"):
         publish(workspace, candidate)
     commit(workspace, folder, "better")
     assert promote(workspace).release == served(store) not in (good, bad)

@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import ROOT, make_workspace
 from tests.pipelines.basins import stored
 from tests.pipelines.rollback_site import LEAD, Site, copy_of, make_site, rollbacks
+from tidegate.core import keys
 from tidegate.core.adapter_records import AdapterManifest
 from tidegate.core.errors import (
     ConfigInvalidError,
@@ -101,6 +102,15 @@ def test_the_release_before_is_none_that_was_rolled_back(site: Site, steps: list
         op, number = step.split()
         site.promote(int(number)) if op == "promote" else site.rollback(int(number))
     assert find_previous(site.workspace, None) == site.releases[expected - 1]
+
+
+def test_a_release_that_is_not_whole_does_not_take_the_others_out_of_the_form(site: Site) -> None:
+    every = [item.id for item in previous_releases(site.workspace)]
+    snapshot = read_release(site.workspace.store, site.workspace.corpus, every[0]).bundle.snapshot
+    store = site.workspace.store
+    assert isinstance(store, FileStore)
+    (store.root / keys.snapshot_manifest(site.workspace.corpus, snapshot)).unlink()
+    assert [item.id for item in previous_releases(site.workspace)] == every[1:] != []
 
 
 def test_without_an_earlier_release_there_is_nothing_to_go_back_to(site: Site) -> None:

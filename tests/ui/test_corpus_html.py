@@ -11,7 +11,7 @@ import pytest
 from tests.evaluation.reports import ARMS, RULES, a_first_report, a_report, an_arm
 from tidegate.core.records import DatasetCounts, GateRule, QuarantinedDocument
 from tidegate.ui.corpus_html import corpus_fragment, in_theme, list_fragment
-from tidegate.ui.page_data import CorpusPage, FailedStep, Served, SnapshotShown, Version, Waiting
+from tidegate.ui.page_data import CorpusPage, Decision, FailedStep, Served, SnapshotShown, Version, Waiting
 from tidegate.ui.release_chart import draw_releases
 
 DAY = 86400.0
@@ -136,6 +136,20 @@ def test_the_cards_say_what_serves_what_waits_and_how_old_the_oldest_change_is()
 )
 def test_unapplied_changes_are_told_by_the_age_of_the_oldest(waiting: Waiting | None, told: str) -> None:
     assert f'<p class="main">{told}</p>' in corpus_fragment(page(waiting=waiting))
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [("gate_failed", "stopped by the gate"), ("rejected", "rejected"), ("expired", "not answered in time")],
+)
+def test_a_candidate_that_ended_does_not_wait_and_says_how_it_ended(kind: str, told: str) -> None:
+    decision = Decision(kind, HOSTILE, "wrong refusals", NOW - DAY, "c" * 64, KEY)
+    shown = page(candidate=served("c" * 64, rules=(stopped("wrong refusals"),)), decision=decision)
+    words = re.sub(r"\s+", " ", Parts(corpus_fragment(shown)).words)
+    assert f"None waits: the newest was {told}" in words
+    assert "stopped by wrong refusals" in words
+    assert HOSTILE in Parts(corpus_fragment(shown)).words
+    assert "c" * 12 not in Parts(list_fragment([shown])).words
 
 
 def test_a_corpus_without_anything_says_so() -> None:

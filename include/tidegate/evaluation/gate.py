@@ -20,7 +20,8 @@ latency        median seconds of one answer                         at most ``ma
 ============== ==================================================== ===================================================
 
 ``evidence`` and ``not worse`` follow the verdict of the comparison: *not enough evidence* fails the first and passes
-the second. ``unchanged rows`` binds a new adapter too: a fresher index must not pay for a worse adapter.
+the second. ``unchanged rows`` binds a new adapter too: a fresher index must not pay for a worse adapter. Where the
+evidence of every row changed it does not apply.
 
 A first release has no rule against a champion (``evidence``, ``not worse``, ``unchanged rows``, ``tag``, ``churn``).
 A release that serves passages without a model has no rule about answers. A rule that does not apply is absent. One
@@ -153,8 +154,9 @@ def _against_champion(facts: Facts, config: GateConfig) -> Iterator[GateRule]:
     else:
         kept = overall is not None and overall.verdict != "worse"
         yield _rule("not worse", overall.p_worse if overall else None, _LEVEL, agreed=kept)
-    inferior = unchanged is None or not non_inferior(unchanged, config.margin)
-    yield _rule("unchanged rows", unchanged.low if unchanged else None, -config.margin, agreed=not inferior)
+    if unchanged is not None or overall is None:  # where no row kept its evidence there is nothing to hold it to
+        inferior = unchanged is None or not non_inferior(unchanged, config.margin)
+        yield _rule("unchanged rows", unchanged.low if unchanged else None, -config.margin, agreed=not inferior)
     tags = {tag: facts.tags.get(tag) for tag in _judged_tags(facts, config)}
     for tag, comparison in tags.items():
         noise = _noise(comparison, overall, len(tags)) if comparison and overall else None

@@ -27,6 +27,8 @@ class Choice:
 
     mode: ServingMode
     why: str
+    outside: frozenset[str] = frozenset()
+    """Arms above a limit."""
 
 
 def rank_arms(
@@ -56,7 +58,7 @@ def rank_arms(
         left_out = ", ".join(f"{SERVED_BY[mode]} ({' and '.join(reasons)})" for mode, reasons in outside.items())
         ignored = "" if within else ", which is every way, so quality alone decided"
         parts.append(f"outside the limits: {left_out}{ignored}")
-    return Choice(best, "; ".join(parts) + ".")
+    return Choice(best, "; ".join(parts) + ".", frozenset(SERVED_BY[mode] for mode in outside))
 
 
 def _best(

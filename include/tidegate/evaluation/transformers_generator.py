@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +30,7 @@ class TransformersGenerator:
         self._folder, self._adapters = base_model, dict(adapters or {})
         self._precision, self._threads = precision, threads
         self._loaded: Any = None
-        self.engine = Engine("transformers", version("transformers"), precision, identity.digest)
+        self.engine = Engine("transformers", f"{version('transformers')}+{_decoder()}", precision, identity.digest)
 
     def generate(
         self, prompts: Sequence[Prompt], decoding: DecodingSettings, progress: Progress | None = None
@@ -117,6 +118,11 @@ class TransformersGenerator:
             self._loaded = model.eval(), Tokenizer.from_file(str(self._folder / "tokenizer.json"))
         model, tokenizer = self._loaded
         return model, tokenizer
+
+
+def _decoder() -> str:
+    """Return eight hex digits of the module that chooses tokens, which other answers may depend on."""
+    return hashlib.sha256(Path(__file__).with_name("greedy_decoding.py").read_bytes()).hexdigest()[:8]
 
 
 def _counted(progress: Progress | None, before: int, total: int) -> Callable[[int], None]:

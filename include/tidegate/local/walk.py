@@ -229,6 +229,8 @@ def choose_corpus(home: Path, wanted: str) -> CorpusConfig:
         )
     store = open_store(_settings(home).variable("tidegate_store"), base=home)
     target = find_target(str(Path(wanted).expanduser().absolute()), None, store, folders)
+    if target.has_file:
+        return target.config
     remember_folder(store, target.config)
     path = home / STATE / "corpora" / f"{target.config.corpus}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)

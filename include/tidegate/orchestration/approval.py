@@ -56,7 +56,7 @@ class ApproveRelease(ApprovalOperator):
     def execute(self, context: Any) -> dict[str, Any] | None:
         """Show the form and wait, or return at once if the policy needs nobody."""
         candidate = context["ti"].xcom_pull(task_ids="gate")
-        if not candidate or candidate["outcome"] != "approve":
+        if not isinstance(candidate, Mapping) or candidate.get("outcome") != "approve":
             summarise("approval: the policy asks nobody")
             return None
         self.subject, self.body = self._form(candidate, context["ti"].dag_id)

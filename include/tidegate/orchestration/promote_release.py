@@ -77,8 +77,9 @@ def gate(corpus: str, evaluation: str | None) -> dict[str, Any] | None:
         lines = [candidate.why if candidate.release else f"release: {candidate.why}"]
         if found is not None:
             dag_id = get_current_context()["ti"].dag_id
-            write_reports(step.workspace, found, candidate.release, report_path(dag_id, found.evaluation.key))
-            lines = [*rule_lines(found.report), *lines]
+            report = report_path(dag_id, found.evaluation.key)
+            write_reports(step.workspace, found, candidate.release, report)
+            lines = [*rule_lines(found.report), f"report: {report}", *lines]
         step.run.record(
             "promote", {"outcome": "done" if candidate.outcome == "stop" else "waiting", "why": candidate.why}
         )
@@ -87,14 +88,14 @@ def gate(corpus: str, evaluation: str | None) -> dict[str, Any] | None:
     return run_step(corpus, "gate", body)
 
 
-def publish(corpus: str, candidate: Mapping[str, Any], answers: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+def publish(corpus: str, candidate: object, answers: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
     """Make the candidate the champion, once, whoever else tries; return its id."""
 
     def body(step: Step) -> tuple[dict[str, Any], str]:
-        from tidegate.pipelines.promote_release import Candidate, note_refusal, read_answers
+        from tidegate.pipelines.promote_release import as_candidate, note_refusal, read_answers
         from tidegate.pipelines.promote_release import publish as publish_release
 
-        found = Candidate(**candidate)
+        found = as_candidate(candidate)
         approved = read_answers(answers, os.environ)
         try:
             done = publish_release(step.workspace, found, approved, step.run.name)

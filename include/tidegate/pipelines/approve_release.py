@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tidegate.core.errors import ObjectMissingError
+from tidegate.core.errors import ApprovalInvalidError, ObjectMissingError
 from tidegate.core.event_records import AIRFLOW, Actor, EventKind, format_time
 from tidegate.core.failpoints import reach
 from tidegate.core.records import Approval, Approver, Release
 from tidegate.evaluation.report_markdown import approval_body
-from tidegate.pipelines.compose_release import bind_to_form
+from tidegate.pipelines.compose_release import bind_to_form, shown_on_form
 from tidegate.pipelines.evaluate_release import read_evaluated
 from tidegate.pipelines.promote_release import refuse_adapter, release_at, require_newest
 from tidegate.pipelines.release_events import note_event, release_subject
@@ -49,16 +49,18 @@ def form(workspace: Workspace, run: Run, release: str, link: str, environment: M
     load_key(environment)
     require_newest(workspace, release)
     body = _body(workspace, read_release(workspace.store, workspace.corpus, release), link)
-    bind_to_form(run)
+    bind_to_form(run, release)
     return f"Let release {release[:12]} of {workspace.corpus} serve?", body
 
 
 def record_answer(workspace: Workspace, run: Run, release: str, answer: Answer, environment: Mapping[str, str]) -> str:
     """Sign and store an answer with its event; return the approval's digest. A retry writes the same bytes.
 
-    Raises ``ApprovalStaleError`` if a newer candidate has taken the release's place meanwhile.
+    Raises ``ApprovalInvalidError`` if the form showed another release, ``ApprovalStaleError`` if a newer candidate has
+    taken the release's place meanwhile.
     """
     store, corpus = workspace.store, workspace.corpus
+    _require_shown(run, release)
     found = read_release(store, corpus, release)
     if answer.approved:
         require_newest(workspace, release)
@@ -95,11 +97,20 @@ def record_answer(workspace: Workspace, run: Run, release: str, answer: Answer, 
     return digest
 
 
+def _require_shown(run: Run, release: str) -> None:
+    """Raise ``ApprovalInvalidError`` if the form of a run showed another release: nobody has read about this one."""
+    if (shown := shown_on_form(run)) != release:
+        raise ApprovalInvalidError(
+            f"the form of this run showed release {shown[:12]}, its task gate names {release[:12]} now",
+            next_action="see in Airflow's audit log who wrote the result of gate; trigger a new run",
+        )
+
+
 def _body(workspace: Workspace, release: Release, link: str) -> str:
     if release.evaluation is None:
         counts = read_manifest(workspace.store, workspace.corpus, release.bundle.snapshot).counts
         return (
-            f"**Nothing was measured**: the corpus has no questions to measure it by.\n\nThe index of release"
+            f"**Nothing was measured**: no question has evidence that is current in this index.\n\nThe index of release"
             f" `{release.digest[:12]}` holds {counts.indexed} documents in {counts.chunks} chunks, snapshot"
             f" `{release.bundle.snapshot[:12]}`."
         )

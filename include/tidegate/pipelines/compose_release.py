@@ -92,10 +92,10 @@ def compose_bundle(workspace: Workspace, *, reconsider: bool = False) -> Composi
 
 def waits_for_dataset(workspace: Workspace, composition: Composition) -> bool:
     """Tell whether the newest dataset was tied to another snapshot than the composition's."""
-    if composition.dataset is None:
+    newest = read_dataset_head(workspace.store, workspace.corpus).dataset
+    if workspace.config.qa.path is None or newest is None:
         return False
-    tied = read_dataset(workspace.store, workspace.corpus, composition.dataset).snapshot
-    return tied != composition.bundle.snapshot
+    return read_dataset(workspace.store, workspace.corpus, newest).snapshot != composition.bundle.snapshot
 
 
 def prompts_of(workspace: Workspace, bundle: Bundle) -> PromptSet:
@@ -171,6 +171,11 @@ def _choose_adapter(
             return AdapterReference(digest=newest.adapter, key=newest.key), prompts, ""
     if kept is None or before is None:
         return None, prompts, aside
+    if before.base_model != find_base_model(workspace.config.base_model.model).identity:
+        raise ConfigInvalidError(
+            f"the adapter {kept.key[:12]} that serves belongs to another base model than base_model.model names",
+            next_action="let a release without an adapter serve (tidegate rollback), or name the former model again",
+        )
     # The champion's adapter goes on with the prompt that it was trained with.
     return kept, prompts_of(workspace, before), aside
 
@@ -226,9 +231,14 @@ def staged_composition(workspace: Workspace, run: Run) -> Composition:
     )
 
 
-def bind_to_form(run: Run) -> None:
-    """Remember that a form of this run was shown: from now on it has one candidate."""
-    run.stage(_ASKED, b"")
+def bind_to_form(run: Run, release: str) -> None:
+    """Remember which release the form of this run shows: from now on it has one candidate."""
+    run.stage(_ASKED, release.encode())
+
+
+def shown_on_form(run: Run) -> str:
+    """Return the release that the form of this run shows."""
+    return run.staged(_ASKED).decode()
 
 
 def _staged_bytes(composition: Composition) -> bytes:

@@ -15,16 +15,18 @@ from typing import Any, TypeVar
 from tidegate.core import keys
 from tidegate.core.errors import ObjectCorruptError, TidegateError, one_line
 from tidegate.core.evaluation_records import EvaluationReport
+from tidegate.core.event_records import parse_time
 from tidegate.core.protocols import ArtifactStore
 from tidegate.core.records import Entry, SnapshotManifest
 from tidegate.pipelines.release_names import CANDIDATE
 from tidegate.registry.channel import CHAMPION, Channel
 from tidegate.registry.datasets import read_dataset, read_dataset_head
 from tidegate.registry.evaluations import read_report
+from tidegate.registry.events import read_events
 from tidegate.registry.heads import read_head, read_manifest
 from tidegate.registry.releases import read_release
 from tidegate.registry.runs import newest_run
-from tidegate.ui.page_data import CorpusPage, FailedStep, Served, SnapshotShown, Version, Waiting
+from tidegate.ui.page_data import CorpusPage, Decision, FailedStep, Served, SnapshotShown, Version, Waiting
 
 _VERSIONS = 30
 """Entries of the champion channel that are read, with their releases and reports."""
@@ -32,6 +34,8 @@ _SNAPSHOTS = 30
 """Snapshots that are read to find the oldest that waits."""
 _RUNS = 30
 """Runs that are looked through for the newest one that read the source."""
+_EVENTS = 10
+"""Newest events that are looked through for how a candidate ended."""
 _READERS = 8
 
 ReadT = TypeVar("ReadT")
@@ -55,6 +59,7 @@ class _Collector:
         shown = self._versions(versions)
         champion = shown[0].served if shown else None
         candidate = self._candidate({version.release for version in shown})
+        decision = self._tried(self._decision)
         head = self._tried(lambda: read_head(self.store, self.corpus).snapshot)
         newest = self.manifest(head) if head else None
         refreshed, withheld = self._tried(self._last_refresh) or (None, 0)
@@ -65,6 +70,7 @@ class _Collector:
             now=self._tried(self.store.now) or datetime.now(UTC).timestamp(),
             versions=tuple(shown),
             candidate=candidate,
+            decision=decision,
             newest=_shown(head, newest),
             champion_snapshot=_shown(champion.snapshot, self.manifest(champion.snapshot)) if champion else None,
             waiting=self._waiting(head, champion.snapshot) if head and champion else None,
@@ -73,7 +79,7 @@ class _Collector:
             quarantine=newest.quarantine if newest else (),
             dataset=dataset,
             rows=read.counts if read else None,
-            embedded=self._embedded(candidate, champion),
+            embedded=self._embedded(decision, candidate, champion),
             failures=tuple(self._failures()),
             problems=tuple(self.problems),
         )
@@ -144,6 +150,17 @@ class _Collector:
         release = self._tried(lambda: Channel(self.store, self.corpus, CANDIDATE).read().release)
         return self._release(release) if release and release not in champion else None
 
+    def _decision(self) -> Decision | None:
+        """Return what the newest event says, if it ended a candidate."""
+        for event in read_events(self.store, self.corpus, _EVENTS).events:
+            kind = event.kind
+            if kind in ("gate_failed", "rejected", "expired", "refused"):
+                when, evaluation = parse_time(event.when), event.evidence.get("evaluation")
+                return Decision(kind, event.who.name, event.why, when, event.what.release, evaluation)
+            if kind != "superseded":
+                return None
+        return None
+
     def _manifest(self, snapshot: str) -> SnapshotManifest | None:
         return self._tried(lambda: read_manifest(self.store, self.corpus, snapshot))
 
@@ -185,8 +202,8 @@ class _Collector:
             for step, failure in found.items()
         ]
 
-    def _embedded(self, candidate: Served | None, champion: Served | None) -> str | None:
-        for served in (candidate, champion):
+    def _embedded(self, decision: Decision | None, candidate: Served | None, champion: Served | None) -> str | None:
+        for served in (decision, candidate, champion):
             if served and served.evaluation and self._tried(partial(self._has_page, served.evaluation)):
                 return served.evaluation
         return None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tidegate.core import keys
 from tidegate.core.canonical import canonical_json, digest_of, sha256_hex
-from tidegate.core.errors import ApprovalInvalidError, ObjectMissingError
+from tidegate.core.errors import ApprovalInvalidError, ConfigInvalidError, ObjectMissingError
 from tidegate.core.evaluation_records import EvaluationReport
 from tidegate.core.failpoints import reach
 from tidegate.core.records import Bundle, Evaluation, EvaluationInputs
@@ -100,6 +100,7 @@ def evaluate(
         return known
     started = time.monotonic()
     bundles = [composition.bundle, *([composition.serving.bundle] if composition.serving else [])]
+    _require_one_base_model(workspace, bundles)
     with engine_of(workspace, bundles, generator) as engine:
         cached = CachedGenerator(engine, workspace.store, workspace.corpus)
         meter = _meter(workspace, composition, cached, engine, progress=progress, key=key)
@@ -173,6 +174,18 @@ def _meter(
         training_hours=_training_hours(workspace, bundle.adapter.key) if bundle.adapter else None,
         judge_key=os.environ.get(JUDGE_KEY),
     )
+
+
+def _require_one_base_model(workspace: Workspace, bundles: Sequence[Bundle]) -> None:
+    """Raise ``ConfigInvalidError`` if a bundle answers with another base model than the settings name."""
+    now = find_base_model(workspace.config.base_model.model).identity
+    for bundle in bundles:
+        if bundle.adapter and bundle.base_model and bundle.base_model != now:
+            raise ConfigInvalidError(
+                f"the adapter {bundle.adapter.key[:12]} that serves belongs to base model {bundle.base_model.id}, which"
+                " base_model.model does not name any more: it cannot be measured as it serves",
+                next_action="let a release without an adapter serve first (tidegate rollback), then promote again",
+            )
 
 
 @contextmanager

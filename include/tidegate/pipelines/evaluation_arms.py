@@ -10,8 +10,10 @@ from pathlib import Path
 
 from tidegate.core.canonical import sha256_hex
 from tidegate.core.config import RetrievalConfig
+from tidegate.core.errors import EmbedderMismatchError, EmbedderMissingError
 from tidegate.core.evaluation_records import ArmReport, Figure, ServingMode
 from tidegate.core.prompts import Passage, PromptRenderer
+from tidegate.core.protocols import Embedder
 from tidegate.core.records import Bundle
 from tidegate.core.training_config import TrainingConfig
 from tidegate.evaluation.answer_metrics import Rate, Summary, summarise
@@ -74,8 +76,26 @@ class Side:
             "retrieval": RetrievalConfig(**retrieval),
             "prompt": config.prompt.model_copy(update=shown),
         }
-        embedder = self.workspace.embedder
-        return replace(self.workspace, config=config.model_copy(update=bundled), given_embedder=embedder)
+        return replace(self.workspace, config=config.model_copy(update=bundled), given_embedder=self._embedder())
+
+    def _embedder(self) -> Embedder:
+        """Return the embedder of the bundle's index: the configured one, or a former one that is still installed."""
+        wanted, former = self.bundle.embedder, self.workspace
+        if former.embedder_identity.space != wanted.space:
+            embedder = former.config.embedder.model_copy(update={"model": f"package:{wanted.id}"})
+            config = former.config.model_copy(update={"embedder": embedder})
+            former = replace(former, config=config, given_embedder=None)
+        try:
+            known = former.embedder_identity.space == wanted.space
+        except EmbedderMissingError:
+            known = False
+        if not known:
+            raise EmbedderMismatchError(
+                f"snapshot {self.bundle.snapshot[:12]} was embedded by {wanted.id} revision {wanted.revision[:12]},"
+                " which is not installed: it cannot be measured as it serves",
+                next_action="install that model's package beside the new one until a release of the new one serves",
+            )
+        return former.embedder
 
 
 @dataclass(frozen=True)

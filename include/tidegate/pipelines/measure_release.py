@@ -213,7 +213,25 @@ class ReleaseMeter:
             if first in answers and (compared := self._compared(answers[first], answers[second], rows))
         }
         reports = [item.report for item in answers.values()]
-        return rank_arms(reports, pairs, latency, costs, self._config.evaluation)
+        choice = rank_arms(reports, pairs, latency, costs, self._config.evaluation)
+        return self._kept(answers, choice) or choice
+
+    def _kept(self, answers: Mapping[str, ArmAnswers], choice: Choice) -> Choice | None:
+        """Return the way in which the champion's adapter serves, unless another is better or a limit speaks against it.
+
+        Else a difference at the edge of significance would switch a released adapter off and on with every index.
+        """
+        served = self.composition.serving
+        if served is None or self.composition.new_adapter or served.serving_mode in ("rag", choice.mode):
+            return None
+        before = SERVED_BY[served.serving_mode]
+        if before in choice.outside or before not in answers:
+            return None
+        rows, _ = self._rows
+        compared = self._compared(answers[SERVED_BY[choice.mode]], answers[before], rows)
+        if compared is None or compared.verdict == "better":
+            return None
+        return Choice(served.serving_mode, f"{before} serves on: no other way is shown to be better. {choice.why}")
 
     def _retrieval(self) -> dict[str, dict[str, float]]:
         rows, _ = self._rows

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from tidegate.core.canonical import digest_of
-from tidegate.core.config import Policy
 from tidegate.core.errors import (
     ApprovalInvalidError,
     ApprovalStaleError,
@@ -23,16 +21,17 @@ from tidegate.core.errors import (
 from tidegate.core.event_records import AIRFLOW, format_time
 from tidegate.core.publishing import Outcome as Written
 from tidegate.core.publishing import require_applied
-from tidegate.core.records import AdapterReference, Approval, Evaluation, Release
+from tidegate.core.records import AdapterReference, Approval, Release
 from tidegate.pipelines.asking import StageProgress, quiet
 from tidegate.pipelines.compose_release import Composition, compose_bundle, note_refused
+from tidegate.pipelines.promotion_policy import failed_index_rules, is_held, passed, policy_digest, policy_of
 from tidegate.pipelines.release_events import NO_RUN, bundle_subject, note_event, note_promotion, proof, release_subject
 from tidegate.pipelines.release_names import CANDIDATE
 from tidegate.pipelines.workspace import Workspace
 from tidegate.registry.approvals import ApprovalKey, ExpectedApproval, load_key, read_approval, verify, was_used_here
 from tidegate.registry.channel import CHAMPION, Channel, Promotion
 from tidegate.registry.evaluations import read_evaluation
-from tidegate.registry.heads import read_head
+from tidegate.registry.heads import read_head, read_manifest
 from tidegate.registry.releases import read_release, write_release
 from tidegate.training.base_model import find_base_model
 
@@ -109,6 +108,11 @@ def propose(
             workspace, "gate_failed", bundle_subject(composition.bundle), why, evidence=proof(evaluation, base), run=run
         )
         return Candidate("", base, champion, "stop", why, evaluation.key)
+    if evaluation is None and (failed := failed_index_rules(workspace, composition)):
+        why = f"the gate refused it: {', '.join(failed)}"
+        subject, evidence = bundle_subject(composition.bundle), proof(None, base)
+        note_event(workspace, "gate_failed", subject, why, evidence=evidence, run=run, when=workspace.store.now())
+        return Candidate("", base, champion, "stop", why)
     release = Release(
         bundle=composition.bundle,
         serving_mode=evaluated.report.serving_mode if evaluated else "rag",
@@ -118,9 +122,9 @@ def propose(
         gate_policy=policy_digest(workspace, evaluated=evaluation is not None),
     )
     write_release(workspace.store, release)
-    outcome, why = _decide(workspace, composition, release.digest)
+    outcome, why = _decide(workspace, composition, release)
     if outcome == "approve" or (evaluation is not None and outcome == "publish"):
-        _lead(workspace, release, run)
+        _lead(workspace, release, base, run)
     if outcome == "approve":
         when = None if evaluation else workspace.store.now()
         subject = release_subject(release)
@@ -139,17 +143,19 @@ def publish(workspace: Workspace, candidate: Candidate, approved: Approved | Non
     store, corpus = workspace.store, workspace.corpus
     channel, release = Channel(store, corpus), read_release(store, corpus, candidate.release)
     before = release_at(workspace, candidate.base_entry)
-    policy = _policy_for(workspace, release.bundle.adapter, before)
+    policy, policy_key = policy_of(workspace, release, before)
     name = f"release {candidate.release[:12]} of corpus {corpus}"
     if policy == "never":
         raise ReleaseHeldError(
-            f"{name} is ready, but {_policy_key(release, before)} is never",
-            next_action=f"set {_policy_key(release, before)}: auto or approve in the corpus file to let it serve",
+            f"{name} is ready, but {policy_key} is never",
+            next_action=f"set {policy_key}: auto or approve in the corpus file to let it serve",
         )
     if policy == "approve" or approved is not None:
         promotion = _with_approval(workspace, release, candidate, approved, run)
     else:
         promotion = Promotion("promote", release.digest, candidate.base_entry, policy=release.gate_policy)
+        if is_held(workspace, release.bundle) and not channel.has_done(promotion):
+            raise ReleaseHeldError(f"{name} was rolled back before; only a person may promote it again")
     if channel.read().entry == candidate.base_entry:
         _require_proven(workspace, release, before)
     elif not channel.has_done(promotion):
@@ -182,6 +188,17 @@ def _stored_approval(workspace: Workspace, digest: str) -> Approval:
         raise ApprovalInvalidError(
             f"no approval {digest[:12]} is stored: what was handed on was never given",
             next_action="see who wrote it in Airflow's audit log; answer the form of this run",
+        ) from error
+
+
+def as_candidate(handed_on: object) -> Candidate:
+    """Return the candidate that a task handed on; raise ``ApprovalInvalidError`` for anything else."""
+    try:
+        return Candidate(**dict(handed_on))  # type: ignore[call-overload]
+    except (TypeError, ValueError) as error:
+        raise ApprovalInvalidError(
+            "the task gate handed on no candidate: it was marked as success, or its result was written by hand",
+            next_action="clear the task gate, or trigger promote_release again",
         ) from error
 
 
@@ -236,20 +253,6 @@ def champion(workspace: Workspace) -> tuple[str, Release]:
     return state.release, read_release(workspace.store, workspace.corpus, state.release)
 
 
-def passed(evaluation: Evaluation) -> bool:
-    """Tell whether an evaluation passed every rule of its gate; one without rules did not."""
-    return bool(evaluation.rules) and all(rule.passed for rule in evaluation.rules or ())
-
-
-def policy_digest(workspace: Workspace, *, evaluated: bool) -> str:
-    """Return the digest of the policy that a release was proposed under."""
-    promotion = workspace.config.promotion
-    if not evaluated:
-        return digest_of({"promotion": {"policy": promotion.policy}})
-    asked = promotion.model_dump(mode="json", include={"policy", "adapter_policy", "second_approver"})
-    return digest_of({"promotion": asked, "gate": workspace.config.gate.model_dump(mode="json")})
-
-
 def refuse_adapter(workspace: Workspace, adapter: AdapterReference | None, why: str) -> None:
     """Remember that an adapter is not to be proposed again by itself."""
     if adapter is not None:
@@ -268,39 +271,26 @@ def require_newest(workspace: Workspace, release: str) -> None:
 
 
 def _is_measurable(workspace: Workspace, composition: Composition) -> bool:
-    """Tell whether the dataset's holdout has a row whose evidence is current in the composed snapshot."""
+    """Tell whether the dataset's holdout has an answerable row whose evidence is current in the composed snapshot."""
     if composition.dataset is None or composition.is_champion:
         return False
     from tidegate.pipelines.evaluation_arms import Side, current_rows
 
     base = find_base_model(workspace.config.base_model.model)
-    rows, _ = current_rows(Side(workspace, composition.bundle, composition.dataset, base.folder), 1)
-    return bool(rows)
+    side = Side(workspace, composition.bundle, composition.dataset, base.folder)
+    rows, _ = current_rows(side, workspace.config.evaluation.max_rows)
+    return any(row.example.answerable for row in rows)
 
 
-def _decide(workspace: Workspace, composition: Composition, release: str) -> tuple[Outcome, str]:
-    serving, name = composition.serving, f"release {release[:12]}"
-    policy = _policy_for(workspace, composition.bundle.adapter, serving)
+def _decide(workspace: Workspace, composition: Composition, release: Release) -> tuple[Outcome, str]:
+    name, (policy, policy_key) = f"release {release.digest[:12]}", policy_of(workspace, release, composition.serving)
     if policy == "never":
-        return "stop", f"{name} is ready; promotion.policy is never"
+        return "stop", f"{name} is ready; {policy_key} is never"
     if policy == "approve":
         return "approve", f"{name} waits for an approval"
-    if Channel(workspace.store, workspace.corpus).is_held(release):
+    if is_held(workspace, release.bundle):
         return "stop", f"{name} was rolled back before; only a person may promote it again"
     return "publish", f"{name} is ready, {(composition.champion or 'nothing')[:12]} serves"
-
-
-def _policy_for(workspace: Workspace, adapter: AdapterReference | None, before: Release | None) -> Policy:
-    promotion = workspace.config.promotion
-    return promotion.adapter_policy if _is_new(adapter, before) else promotion.policy
-
-
-def _policy_key(release: Release, before: Release | None) -> str:
-    return "promotion.adapter_policy" if _is_new(release.bundle.adapter, before) else "promotion.policy"
-
-
-def _is_new(adapter: AdapterReference | None, before: Release | None) -> bool:
-    return adapter is not None and (before is None or before.bundle.adapter != adapter)
 
 
 def release_at(workspace: Workspace, entry: str | None) -> Release | None:
@@ -328,14 +318,28 @@ def _require_proven(workspace: Workspace, release: Release, before: Release | No
     compared = before.bundle.digest if before else None
     if evaluation.inputs.champion_bundle != compared:
         raise ApprovalStaleError(f"{name} was compared with another champion than the one that it would replace")
+    if release.gate_policy != policy_digest(workspace, evaluated=True):
+        raise ApprovalStaleError(
+            f"{name} passed under other settings of promotion or gate than the corpus file has now",
+            next_action="trigger promote_release again: a new run judges by the settings of now",
+        )
     require_newest(workspace, release.digest)
 
 
-def _lead(workspace: Workspace, release: Release, run: str) -> None:
-    """Make a release the newest candidate; the one before is superseded unless it serves."""
+def _lead(workspace: Workspace, release: Release, base_entry: str | None, run: str) -> None:
+    """Make a release the newest candidate; the one before is superseded unless it serves.
+
+    Raises ``ApprovalStaleError`` if the champion moved since the release was composed, or if a candidate of a newer
+    snapshot leads: a run that took longer must not take the place of a later one.
+    """
     store, corpus = workspace.store, workspace.corpus
-    channel = Channel(store, corpus, CANDIDATE)
+    name, channel = f"release {release.digest[:12]}", Channel(store, corpus, CANDIDATE)
+    if Channel(store, corpus).read().entry != base_entry:
+        raise ApprovalStaleError(f"the champion moved since {name} was composed")
     while (state := channel.read()).release != release.digest:
+        leading = read_release(store, corpus, state.release) if state.release else None
+        if leading and _order_of(workspace, leading) > _order_of(workspace, release):
+            raise ApprovalStaleError(f"{name} is of an older snapshot than the candidate {leading.digest[:12]}")
         try:
             channel.apply(Promotion("promote", release.digest, state.entry, policy=release.gate_policy))
         except CommitLostError:
@@ -345,6 +349,11 @@ def _lead(workspace: Workspace, release: Release, run: str) -> None:
             why = f"release {release.digest[:12]} took its place as the newest candidate"
             evidence = {"release": release.digest}
             note_event(workspace, "superseded", before, why, evidence=evidence, run=run, when=store.now())
+
+
+def _order_of(workspace: Workspace, release: Release) -> int:
+    """Return the place of a release's snapshot in the order of snapshots."""
+    return read_manifest(workspace.store, workspace.corpus, release.bundle.snapshot).seq
 
 
 def _with_approval(

@@ -84,19 +84,29 @@ def previous_releases(workspace: Workspace, limit: int | None = None) -> list[Pa
         if len(found) == limit:
             break
         if seen and entry.release not in seen:
-            bundle = (release := read_release(store, corpus, entry.release)).bundle
-            past = PastRelease(
-                id=entry.release,
-                version=version(entry.seq),
-                written=written.get(keys.channel_entry(corpus, CHAMPION, digest)),
-                snapshot=bundle.snapshot,
-                adapter=bundle.adapter.key if bundle.adapter else None,
-                serving_mode=release.serving_mode,
-                documents=read_manifest(store, corpus, bundle.snapshot).counts.indexed,
-            )
-            found.append(past)
+            past = _past_release(workspace, entry, written.get(keys.channel_entry(corpus, CHAMPION, digest)))
+            found += [past] if past else []
         seen.add(entry.release)
     return found
+
+
+def _past_release(workspace: Workspace, entry: Entry, written: float | None) -> PastRelease | None:
+    """Return what the form shows of an entry's release; None if it is not whole, so that it could not be restored."""
+    store, corpus = workspace.store, workspace.corpus
+    try:
+        bundle = (release := read_release(store, corpus, entry.release)).bundle
+        documents = read_manifest(store, corpus, bundle.snapshot).counts.indexed
+    except (ObjectMissingError, ObjectCorruptError):
+        return None
+    return PastRelease(
+        id=entry.release,
+        version=version(entry.seq),
+        written=written,
+        snapshot=bundle.snapshot,
+        adapter=bundle.adapter.key if bundle.adapter else None,
+        serving_mode=release.serving_mode,
+        documents=documents,
+    )
 
 
 def find_previous(workspace: Workspace, wanted: str | None) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import platform
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -80,6 +82,8 @@ class Stopwatch:
         return digest_of(
             {
                 "engine": asdict(self.engine.engine),
+                "endpoint": self.config.endpoint.url if self.config.endpoint else None,
+                "machine": [platform.machine(), platform.processor(), os.cpu_count()],
                 "adapter": spec.adapter,
                 "retrieves": spec.retrieves,
                 "prompts": spec.side.prompts.digest,

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from tidegate.core.evaluation_records import EvaluationReport, Figure
 from tidegate.core.records import DatasetCounts
 from tidegate.ui.markup import age, count, digest, facts, join, moment, percent, table, tag
-from tidegate.ui.page_data import METRICS, CorpusPage, Served, SnapshotShown, Version, champion_figures
+from tidegate.ui.page_data import METRICS, CorpusPage, Decision, Served, SnapshotShown, Version, champion_figures
 from tidegate.ui.release_chart import draw_releases
 
 Theme = Literal["light", "dark"]
@@ -26,6 +26,12 @@ _MODES: dict[str, str] = {
     "rag": "base model and retrieval",
     "adapter": "adapter, no retrieval",
     "hybrid": "adapter and retrieval",
+}
+_ENDINGS = {
+    "gate_failed": "stopped by the gate",
+    "rejected": "rejected",
+    "expired": "not answered in time",
+    "refused": "not published",
 }
 _VERDICTS = {"better": "better", "worse": "worse", "not_enough_evidence": "not enough evidence"}
 
@@ -72,7 +78,7 @@ def list_fragment(pages: Sequence[CorpusPage]) -> str:
         (
             tag("a", page.corpus, href=page_address(page.corpus)),
             _version_name(page.champion) if page.champion else _none(),
-            digest(page.candidate.release) if page.candidate else _none(),
+            digest(page.candidate.release) if page.candidate and not page.decision else _none(),
             moment(page.champion.written if page.champion else None) or _none(),
             _unapplied(page),
             len(page.quarantine),
@@ -132,12 +138,31 @@ def _champion(page: CorpusPage) -> Markup:
 
 
 def _candidate(page: CorpusPage) -> Markup:
-    candidate = page.candidate
+    candidate, decision = page.candidate, page.decision
+    if decision is not None:
+        return _ended(page, decision)
     if candidate is None:
         return _card("Candidate", tag("p", "None: no other release waits.", class_="quiet"))
     told = _evaluated(candidate, candidate.report) if candidate.report else tag("p", "Not evaluated.", class_="quiet")
     return _card(
         "Candidate", tag("p", digest(candidate.release), class_="main"), facts(*_contents(candidate, None)), told
+    )
+
+
+def _ended(page: CorpusPage, decision: Decision) -> Markup:
+    """Return how the newest candidate ended; the report below is its own."""
+    candidate = page.candidate
+    own = candidate if candidate and candidate.release == decision.release else None
+    return _card(
+        "Candidate",
+        tag("p", f"None waits: the newest was {_ENDINGS[decision.kind]}", class_="main"),
+        facts(
+            ("release", digest(decision.release)),
+            ("by", decision.who),
+            ("why", decision.why),
+            ("when", moment(decision.when)),
+        ),
+        _evaluated(own, own.report) if own and own.report else None,
     )
 
 

@@ -70,6 +70,20 @@ class FailedStep:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """How the newest candidate ended without serving."""
+
+    kind: Literal["gate_failed", "rejected", "expired", "refused"]
+    who: str
+    why: str
+    when: float
+    """Seconds since the epoch."""
+    release: str | None
+    """None where the gate stopped it: no release was written."""
+    evaluation: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """Snapshots that were committed after the champion's."""
 
@@ -91,6 +105,8 @@ class CorpusPage:
     """The newest entries of the champion channel, newest first; the first is the champion."""
     candidate: Served | None = None
     """None if there is none, or it serves already."""
+    decision: Decision | None = None
+    """How the newest candidate ended; None if it serves, or is still being decided."""
     newest: SnapshotShown | None = None
     """The newest verified snapshot."""
     champion_snapshot: SnapshotShown | None = None
@@ -104,7 +120,7 @@ class CorpusPage:
     dataset: str | None = None
     rows: DatasetCounts | None = None
     embedded: str | None = None
-    """Key of the evaluation whose HTML report is shown: the candidate's, else the champion's."""
+    """Key of the evaluation whose HTML report is shown: that of the newest candidate, else the champion's."""
     failures: tuple[FailedStep, ...] = ()
     problems: tuple[str, ...] = field(default=())
 
