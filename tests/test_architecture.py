@@ -89,7 +89,6 @@ PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
 USED_FROM_OUTSIDE = {
     "parsing/sandbox.py: serve": "the sandbox starts its child process with this name in a string",
-    "qa/dataset.py: split_rows": "what training and evaluation read of a dataset",
     "core/errors.py: all_failures": "a test compares the codes with the sections of docs/runbook.md",
     "indexing/search.py: document_frequency": "the tests compare it between an incremental index and a rebuilt one",
     "core/yaml_files.py: construct_mapping": "PyYAML calls it",

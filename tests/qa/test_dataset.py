@@ -22,7 +22,6 @@ from tidegate.qa.dataset import (
     Status,
     from_files,
     sorted_findings,
-    split_rows,
     to_files,
 )
 from tidegate.qa.evidence import Anchor
@@ -160,8 +159,6 @@ def test_every_row_is_in_exactly_one_file_with_what_it_says(dataset: Dataset) ->
         wanted[dataset.splits[row.id] if row.status == "valid" else "excluded"][canonical_json(line)] += 1
     assert placed == wanted
     assert json.loads(files["report.json"]) == REPORT
-    for name in SPLITS:
-        assert split_rows(files.__getitem__, name) == found[name]
     assert sum(dataset.counts().model_dump().values()) == len(dataset.rows)
 
 
@@ -185,16 +182,19 @@ COPIES = Dataset(
 
 def test_rows_with_one_id_are_kept_apart() -> None:
     files = to_files(COPIES, REPORT)
-    read = files.__getitem__
-    assert [found["documents"] for found in split_rows(read, "holdout")] == [["two"]]
-    assert [found["documents"] for found in split_rows(read, "train")] == [["one"]]
-    assert split_rows(read, "dev") == []
+    split = {
+        name: [json.loads(line)["documents"] for line in files[f"{name}.jsonl"].split(b"\n")[:-1]] for name in SPLITS
+    }
+    assert split == {"train": [["one"]], "dev": [], "holdout": [["two"]]}
     excluded = {found["question"]: found for found in map(json.loads, files["excluded.jsonl"].split(b"\n")[:-1])}
     assert {question: (found["status"], found["reasons"]) for question, found in excluded.items()} == {
         "How many?": ("failed", [{"rule": "duplicate_id", "detail": "same is also at line 2"}]),
         "How long?": ("stale", []),
     }
-    assert {(found.id, found.example.question, found.documents, found.status) for found in from_files(read).rows} == {
+    assert {
+        (found.id, found.example.question, found.documents, found.status)
+        for found in from_files(files.__getitem__).rows
+    } == {
         ("same", "How many?", ("one",), "failed"),
         ("same", "How much?", ("two",), "valid"),
         ("same", "How long?", ("three",), "stale"),

@@ -124,11 +124,6 @@ def from_files(read: Callable[[str], bytes]) -> Dataset:
     return Dataset(rows, splits, TypeAdapter(Memory).validate_json(read(MEMORY)))
 
 
-def split_rows(read: Callable[[str], bytes], split: Split) -> list[dict[str, Any]]:
-    """Return the rows of one split: a row as it was imported, and the keys of its ``documents``."""
-    return _values(read(f"{split}.jsonl"))
-
-
 def _used(row: Row) -> dict[str, Any]:
     return {**row.example.as_json(), "documents": list(row.documents)}
 
