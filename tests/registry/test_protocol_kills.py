@@ -18,6 +18,7 @@ from tidegate.core.adapter_records import AdapterManifest
 from tidegate.core.errors import CommitLostError
 from tidegate.core.protocols import ArtifactStore
 from tidegate.pipelines.approve_release import Answer, record_answer
+from tidegate.pipelines.compose_release import bind_to_form
 from tidegate.pipelines.promote_release import CANDIDATE, Approved, Candidate, compose, propose, publish
 from tidegate.pipelines.verify_store import verify_corpus
 from tidegate.pipelines.workspace import Workspace
@@ -128,6 +129,11 @@ def waiting(make: MakeStore, folder: Path) -> Workspace:
     return make_workspace(folder, make(), retrieval={"top_k": 7}, promotion={"policy": "approve"})
 
 
+def show_form(make: MakeStore, candidate: Candidate, run: str) -> None:
+    """Bind a run to its candidate, as showing its form does."""
+    bind_to_form(Run(make(), "test", run), candidate.release)
+
+
 def answer(make: MakeStore, folder: Path, candidate: Candidate, run: str) -> str:
     """Approve the candidate in a run; return the approval's digest."""
     workspace = waiting(make, folder)
@@ -139,10 +145,12 @@ def answer(make: MakeStore, folder: Path, candidate: Candidate, run: str) -> str
 def test_k10_an_answer_killed_anywhere_is_signed_once_by_the_next_try(
     any_store: MakeStore, folder: Path, candidate: Candidate, tmp_path: Path
 ) -> None:
+    show_form(any_store, candidate, "traced")
     points = passed(lambda: answer(any_store, folder, candidate, "traced"), tmp_path / "trace")
     assert points == ["K10", *WRITE, *WRITE]
     for number in range(1, len(points) + 1):
         run, store = f"killed-{number}", any_store()
+        show_form(any_store, candidate, run)
         before = {found.key for found in store.list_keys("test/approvals/")}
         kill(lambda: answer(any_store, folder, candidate, run), number)  # noqa: B023
         left = {found.key for found in store.list_keys("test/approvals/")} - before
@@ -166,6 +174,7 @@ def test_an_approved_promotion_killed_anywhere_is_finished_once_with_its_event(
         proposed = propose(workspace, compose(workspace), None)
         head = Channel(store, "test", CANDIDATE)
         head.apply(Promotion("promote", proposed.release, head.read().entry, policy=POLICY))
+        show_form(any_store, proposed, run)
         approved = Approved([answer(any_store, folder, proposed, run)], load_key(KEY))
 
         def act() -> bool:

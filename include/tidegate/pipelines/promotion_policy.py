@@ -5,9 +5,7 @@ from __future__ import annotations
 from tidegate.core.canonical import digest_of
 from tidegate.core.config import Policy
 from tidegate.core.records import AdapterReference, Bundle, Evaluation, Release
-from tidegate.pipelines.compare_releases import changes_between
 from tidegate.pipelines.compose_release import Composition
-from tidegate.pipelines.freshness import freshness_of
 from tidegate.pipelines.workspace import Workspace
 from tidegate.registry.channel import Channel
 from tidegate.registry.releases import read_release
@@ -48,6 +46,8 @@ def failed_index_rules(workspace: Workspace, composition: Composition) -> list[s
     if workspace.config.qa.path is None or composition.serving is None:
         return []
     from tidegate.evaluation.gate import index_rules
+    from tidegate.pipelines.compare_releases import changes_between
+    from tidegate.pipelines.freshness import freshness_of
 
     snapshot = composition.bundle.snapshot
     changes = changes_between(workspace, snapshot, None, composition.serving.bundle.snapshot, None)
