@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ def _adapted(_indexed: ReleaseDesk, tmp_path_factory: pytest.TempPathFactory, ti
         made = _indexed.copy(tmp_path_factory.mktemp("adapted"))
         made.adapter(reads("berths", "crane"))
         made.serve()
+    time.sleep(1)  # events carry whole seconds: those of a test come after these
     return made
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tidegate.core.canonical import sha256_hex
 from tidegate.core.errors import GenerationFailedError
 from tidegate.core.protocols import Progress
 from tidegate.core.records import BaseModelIdentity, DecodingSettings
@@ -122,7 +122,7 @@ class TransformersGenerator:
 
 def _decoder() -> str:
     """Return eight hex digits of the module that chooses tokens, which other answers may depend on."""
-    return hashlib.sha256(Path(__file__).with_name("greedy_decoding.py").read_bytes()).hexdigest()[:8]
+    return sha256_hex(Path(__file__).with_name("greedy_decoding.py").read_bytes())[:8]
 
 
 def _counted(progress: Progress | None, before: int, total: int) -> Callable[[int], None]:

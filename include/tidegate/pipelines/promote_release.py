@@ -21,7 +21,7 @@ from tidegate.core.errors import (
 from tidegate.core.event_records import AIRFLOW, format_time
 from tidegate.core.publishing import Outcome as Written
 from tidegate.core.publishing import require_applied
-from tidegate.core.records import AdapterReference, Approval, Release
+from tidegate.core.records import AdapterReference, Approval, Evaluation, Release
 from tidegate.pipelines.asking import StageProgress, quiet
 from tidegate.pipelines.compose_release import Composition, compose_bundle, note_refused
 from tidegate.pipelines.promotion_policy import failed_index_rules, is_held, passed, policy_digest, policy_of
@@ -98,21 +98,10 @@ def propose(
     champion, base = composition.champion, composition.base_entry
     evaluation = evaluated.evaluation if evaluated else None
     if evaluation is not None and not passed(evaluation):
-        from tidegate.evaluation.gate import INDEX_RULES
-
         failed = [rule.name for rule in evaluation.rules or () if not rule.passed]
-        why = f"the gate refused it: {', '.join(failed)}"
-        at_fault = composition.new_adapter and not INDEX_RULES.issuperset(failed)
-        refuse_adapter(workspace, composition.bundle.adapter if at_fault else None, why)
-        note_event(
-            workspace, "gate_failed", bundle_subject(composition.bundle), why, evidence=proof(evaluation, base), run=run
-        )
-        return Candidate("", base, champion, "stop", why, evaluation.key)
+        return _refused(workspace, composition, evaluation, failed, run)
     if evaluation is None and (failed := failed_index_rules(workspace, composition)):
-        why = f"the gate refused it: {', '.join(failed)}"
-        subject, evidence = bundle_subject(composition.bundle), proof(None, base)
-        note_event(workspace, "gate_failed", subject, why, evidence=evidence, run=run, when=workspace.store.now())
-        return Candidate("", base, champion, "stop", why)
+        return _refused(workspace, composition, None, failed, run)
     release = Release(
         bundle=composition.bundle,
         serving_mode=evaluated.report.serving_mode if evaluated else "rag",
@@ -130,6 +119,22 @@ def propose(
         subject = release_subject(release)
         note_event(workspace, "proposed", subject, why, evidence=proof(evaluation, base), run=run, when=when)
     return Candidate(release.digest, base, champion, outcome, why, evaluation.key if evaluation else None)
+
+
+def _refused(
+    workspace: Workspace, composition: Composition, evaluation: Evaluation | None, failed: Sequence[str], run: str
+) -> Candidate:
+    """Write down which rules a composition fails; its new adapter is remembered, unless only the index is at fault."""
+    from tidegate.evaluation.gate import INDEX_RULES
+
+    why = f"the gate refused it: {', '.join(failed)}"
+    at_fault = composition.new_adapter and not INDEX_RULES.issuperset(failed)
+    refuse_adapter(workspace, composition.bundle.adapter if at_fault else None, why)
+    subject, evidence = bundle_subject(composition.bundle), proof(evaluation, composition.base_entry)
+    when = None if evaluation else workspace.store.now()
+    note_event(workspace, "gate_failed", subject, why, evidence=evidence, run=run, when=when)
+    key = evaluation.key if evaluation else None
+    return Candidate("", composition.base_entry, composition.champion, "stop", why, key)
 
 
 def publish(workspace: Workspace, candidate: Candidate, approved: Approved | None = None, run: str = NO_RUN) -> bool:
